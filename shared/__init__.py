@@ -1,0 +1,1 @@
+"""What the functions and the gateway stand on: values, events, ports, adapters and the runtime."""

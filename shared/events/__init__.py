@@ -1,0 +1,1 @@
+"""The facts and commands that travel: envelope, one module per family, and the CloudEvents codec."""
