@@ -1,0 +1,1 @@
+"""Waits for executions that want a slot or gave one back, decides who is next, says where each stands."""

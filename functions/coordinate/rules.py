@@ -1,0 +1,71 @@
+"""Who gets a slot: the pool as an allocation ledger, and the choice of the next."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from shared.domain.execution_settings import ExecutionSettings
+from shared.domain.quantities import memory_bytes, millicores
+
+Pool = Mapping[str, Any]
+
+
+def new_pool(name: str, settings: ExecutionSettings) -> dict[str, Any]:
+    """Return the document of a pool with nothing taken."""
+    return {
+        "name": name,
+        "capacity": {
+            "slots": settings.max_concurrent_executions,
+            "cpu": settings.pool_cpu_millicores,
+            "memory": settings.pool_memory_bytes,
+        },
+        "holders": {},
+    }
+
+
+def holding(execution: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+    """Return what an execution takes of a pool: a slot, and the processor and memory it asks for."""
+    limits = execution["limits"]
+    return {
+        "user": execution["user_id"],
+        "cpu": millicores(limits["cpu_request"]),
+        "memory": memory_bytes(limits["memory_request"]),
+        "since": at,
+    }
+
+
+def has_room(pool: Pool) -> bool:
+    """Say whether a slot is free at all."""
+    return len(pool["holders"]) < int(pool["capacity"]["slots"])
+
+
+def fits(pool: Pool, wanted: Mapping[str, Any]) -> bool:
+    """Say whether a slot, its processor and its memory are all free."""
+    holders = pool["holders"].values()
+    return (
+        has_room(pool)
+        and sum(holder["cpu"] for holder in holders) + wanted["cpu"] <= pool["capacity"]["cpu"]
+        and sum(holder["memory"] for holder in holders) + wanted["memory"]
+        <= pool["capacity"]["memory"]
+    )
+
+
+def users_at_limit(pool: Pool, settings: ExecutionSettings) -> Sequence[str]:
+    """Return the users who run as many as one user may; they are skipped, nobody waits for them."""
+    running = Counter(holder["user"] for holder in pool["holders"].values())
+    return sorted(u for u, count in running.items() if count >= settings.max_concurrent_per_user)
+
+
+def estimated_wait(
+    position: int, recent: Sequence[Mapping[str, Any]], slots: int
+) -> float | None:
+    """Return position x mean duration of the last runs / slots; None with fewer than five runs."""
+    durations = [
+        (run["finished_at"] - run["started_at"]).total_seconds()
+        for run in recent
+        if run.get("finished_at") and run.get("started_at")
+    ]
+    if len(durations) < 5:  # noqa: PLR2004 - fewer say nothing about the next one
+        return None
+    return round(position * (sum(durations) / len(durations)) / slots, 3)

@@ -1,0 +1,1 @@
+"""Waits for what the cluster does, decides what a pod's state means, says it as facts."""

@@ -1,0 +1,150 @@
+"""Follow every pod from its creation to its end, and say what it does."""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import NamedTuple
+
+from functions.monitor_pods import rules
+from shared.domain.errors import TemporaryError
+from shared.domain.executions import TERMINAL
+from shared.domain.identifiers import derived_id
+from shared.domain.tracing import child_traceparent
+from shared.events.event import Event, Payload
+from shared.events.executions import ExecutionQueued
+from shared.events.origins import origin_id
+from shared.ports.clock import Clock
+from shared.ports.cluster import Cluster, Pod, PodOutput
+from shared.ports.documents import Documents
+from shared.ports.publisher import Publisher
+
+SOURCE = "/integr8s/monitor-pods"
+_QUEUE = "/integr8s/coordinate"
+_SWEEP_AGE = timedelta(seconds=60)
+_RECONNECT = timedelta(seconds=1)
+_BATCH = 256
+
+
+class Needs(NamedTuple):
+    """The ports of this function."""
+
+    cluster: Cluster
+    executions: Documents
+    publisher: Publisher
+    clock: Clock
+
+
+async def run(needs: Needs) -> None:
+    """Turn the cluster's watch into facts, until cancelled.
+
+    It keeps no memory that matters: a new watch tells every pod's story from the start, and a
+    fact's id follows from the pod, so what is said twice is the same event.
+    """
+    while True:
+        seen: asyncio.Queue[Pod | PodOutput] = asyncio.Queue(maxsize=_BATCH * 4)
+        watching = asyncio.create_task(_watch(needs.cluster, seen))
+        try:
+            await _follow(watching, seen, needs)
+        except TemporaryError as error:
+            await needs.clock.sleep(max(error.retry_after, _RECONNECT))
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError, TemporaryError):
+                await watching
+
+
+async def reconcile(needs: Needs) -> None:
+    """Remove pods that outlived their execution: what a crash of the clean-up left behind."""
+    now = needs.clock.now()
+    for pod in await needs.cluster.list():
+        execution = await needs.executions.get(pod.execution_id)
+        ended = execution.get("finished_at") if execution else pod.created_at
+        over = execution is None or execution["status"] in TERMINAL
+        if over and ended is not None and now - ended > _SWEEP_AGE:
+            await needs.cluster.delete(pod.name, grace=timedelta(0))
+
+
+async def _watch(cluster: Cluster, seen: "asyncio.Queue[Pod | PodOutput]") -> None:
+    async for item in cluster.watch():
+        await seen.put(item)
+
+
+async def _follow(
+    watching: "asyncio.Task[None]", seen: "asyncio.Queue[Pod | PodOutput]", needs: Needs
+) -> None:
+    """Say facts as they come, those that came together in one write."""
+    stories: dict[str, rules.Story] = {}
+    while True:
+        first = asyncio.ensure_future(seen.get())
+        await asyncio.wait({first, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not first.done():
+            first.cancel()
+            watching.result()
+            return  # the watch ended by itself: a new one lists again
+        items = [first.result()]
+        while len(items) < _BATCH and not seen.empty():
+            items.append(seen.get_nowait())
+        events: list[Event] = []
+        for item in items:
+            events += await _events(item, stories, needs)
+        if events:
+            await _publish(events, needs)
+
+
+async def _events(
+    item: Pod | PodOutput, stories: dict[str, rules.Story], needs: Needs
+) -> list[Event]:
+    ending = isinstance(item, Pod) and item.end is not None
+    story = stories.get(item.uid)
+    if story is None or ending:
+        execution = await needs.executions.get(item.execution_id)
+        if execution is None:
+            return []  # nobody's pod; the sweep takes it
+        if story is None:
+            story = stories[item.uid] = rules.Story(execution)
+        story.execution = execution  # a cancel may have been recorded meanwhile
+    if isinstance(item, PodOutput):
+        facts = rules.output_of(item, story)
+    else:
+        facts = rules.facts_of(item, story)
+        if item.deleted:
+            stories.pop(item.uid, None)
+    return [_event(item, step, data, story, needs) for step, data in facts]
+
+
+def _event(
+    item: Pod | PodOutput, step: str, data: Payload, story: rules.Story, needs: Needs
+) -> Event:
+    """Return a fact whose id follows from the pod and the step, and which names its predecessor.
+
+    The predecessor may travel on another topic: whoever numbers the history waits for it.
+    """
+    event_id = derived_id(item.uid, step)
+    return Event(
+        id=event_id,
+        source=SOURCE,
+        subject=item.execution_id,
+        time=needs.clock.now(),
+        data=data,
+        correlation_id=story.execution["correlation_id"],
+        causation_id=_predecessor(item, step, story),
+        traceparent=child_traceparent(story.execution["traceparent"], event_id),
+    )
+
+
+def _predecessor(item: Pod | PodOutput, step: str, story: rules.Story) -> str:
+    if step == "created":
+        return origin_id(item.execution_id, _QUEUE, ExecutionQueued.TYPE, "granted")
+    before_start = step in ("scheduled", "running", "started") or "started" not in story.said
+    return derived_id(item.uid, "created" if before_start else "started")
+
+
+async def _publish(events: list[Event], needs: Needs) -> None:
+    """Publish, however long the log is away: a fact that is not said would be lost for good."""
+    while True:
+        try:
+            await needs.publisher.publish(events)
+        except TemporaryError as error:
+            await needs.clock.sleep(error.retry_after)
+        else:
+            return

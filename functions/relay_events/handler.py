@@ -1,0 +1,193 @@
+"""Give every event of an execution its number, store it, then tell whoever is watching."""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import NamedTuple
+
+from functions.relay_events import rules
+from shared.domain.errors import AlreadyExists, TemporaryError
+from shared.events.event import Event
+from shared.events.executions import ExecutionOutput
+from shared.ports.clock import Clock
+from shared.ports.documents import Document, Documents
+from shared.ports.signals import Signals
+
+_PATIENCE = timedelta(seconds=2)
+"""The longest that an event is held back for one that belongs before it."""
+_LOOK_AGAIN = timedelta(milliseconds=100)
+_REMEMBERED = 4096
+
+
+@dataclass(slots=True)
+class History:
+    """What this process knows of the newest histories; all of it can be read again."""
+
+    last: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    stored: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+
+    def note(self, event: Event, seq: int) -> None:
+        """Remember an event that is stored, and wake whoever waits for it."""
+        self.last[event.subject] = max(seq, self.last.get(event.subject, 0))
+        self.last.move_to_end(event.subject)
+        if isinstance(event.data, ExecutionOutput):
+            self.outputs[event.subject] = self.outputs.get(event.subject, 0) + 1
+            self._wake(_outputs_of(event.subject))
+        self.stored[event.id] = None
+        self._wake(event.id)
+        while len(self.stored) > _REMEMBERED:
+            self.stored.popitem(last=False)
+        while len(self.last) > _REMEMBERED:
+            execution_id, _ = self.last.popitem(last=False)
+            self.outputs.pop(execution_id, None)
+
+    def _wake(self, name: str) -> None:
+        waiter = self.waiting.pop(name, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def waiter(self, name: str) -> "asyncio.Future[None]":
+        """Return a future that is done at the next word about `name`."""
+        if name not in self.waiting:
+            self.waiting[name] = asyncio.get_running_loop().create_future()
+        return self.waiting[name]
+
+
+@dataclass(slots=True)
+class Nudges:
+    """Messages to streams: gathered while the last ones are on their way."""
+
+    pending: list[tuple[str, bytes]] = field(default_factory=list)
+    sending: "asyncio.Task[None] | None" = None
+
+
+class Needs(NamedTuple):
+    """The ports of this function, and what one replica remembers."""
+
+    events: Documents
+    audit_log: Documents
+    signals: Signals
+    clock: Clock
+    history: History
+    nudges: Nudges
+
+
+async def handle(event: Event, needs: Needs) -> None:
+    """Store the event once under the next number, whatever is delivered twice or out of order."""
+    if not rules.is_of_execution(event):
+        await _store_plain(event, needs)
+        return
+    if await needs.events.get(event.id) is not None:
+        return
+    await _wait_for_predecessors(event, needs)
+    document = await _store(event, needs)
+    if document is not None:
+        _nudge(document, needs)
+
+
+async def _store_plain(event: Event, needs: Needs) -> None:
+    now = needs.clock.now()
+    with contextlib.suppress(AlreadyExists):
+        await needs.events.insert(event.id, rules.history_document(event, None, now))
+    entry = rules.audit_document(event)
+    if entry is not None:
+        with contextlib.suppress(AlreadyExists):
+            await needs.audit_log.insert(event.id, entry)
+
+
+async def _store(event: Event, needs: Needs) -> Document | None:
+    """Insert at last + 1; where somebody else took that number, read again.
+
+    Insert first, never count first: a crash between counting and inserting would leave a gap.
+    """
+    last = needs.history.last.get(event.subject)
+    while True:
+        if last is None:
+            last = await _last_seq(event.subject, needs)
+        document = rules.history_document(event, last + 1, needs.clock.now())
+        try:
+            stored = await needs.events.insert(event.id, document)
+        except AlreadyExists:
+            if await needs.events.get(event.id) is not None:
+                return None
+            known = needs.history.last.get(event.subject)
+            last = known if known is not None and known > last else None
+            continue
+        needs.history.note(event, last + 1)
+        return stored
+
+
+async def _last_seq(execution_id: str, needs: Needs) -> int:
+    newest = await needs.events.find(
+        {"execution_id": execution_id}, sort=[("execution_id", -1), ("seq", -1)], limit=1
+    )
+    return int(newest[0]["seq"]) if newest else 0
+
+
+async def _wait_for_predecessors(event: Event, needs: Needs) -> None:
+    """Hold the event back until those that belong before it are stored, but not for long.
+
+    They come over several topics, and a broker promises no order across those.
+    """
+    cause, outputs = rules.waits_for(event), rules.outputs_before(event)
+    if cause is None and not outputs:
+        return
+    until = needs.clock.monotonic() + _PATIENCE.total_seconds()
+    while needs.clock.monotonic() < until:
+        if cause is not None and not await _is_stored(cause, needs):
+            await _next_word(cause, needs)
+        elif outputs and not await _has_outputs(event.subject, outputs, needs):
+            await _next_word(_outputs_of(event.subject), needs)
+        else:
+            return
+
+
+async def _is_stored(event_id: str, needs: Needs) -> bool:
+    return event_id in needs.history.stored or await needs.events.get(event_id) is not None
+
+
+async def _has_outputs(execution_id: str, wanted: int, needs: Needs) -> bool:
+    if needs.history.outputs.get(execution_id, 0) >= wanted:
+        return True
+    found = await needs.events.count(
+        {"execution_id": execution_id, "event_type": ExecutionOutput.TYPE}
+    )
+    return found >= wanted
+
+
+def _outputs_of(execution_id: str) -> str:
+    return f"outputs {execution_id}"
+
+
+async def _next_word(name: str, needs: Needs) -> None:
+    """Wait for this process to store what is missing; look again soon, another one may do so."""
+    word = needs.history.waiter(name)
+    look = asyncio.ensure_future(needs.clock.sleep(_LOOK_AGAIN))
+    try:
+        await asyncio.wait({word, look}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        look.cancel()
+
+
+def _nudge(document: Document, needs: Needs) -> None:
+    """Tell the streams soon; the history is the truth, a lost nudge only costs a poll."""
+    needs.nudges.pending.append(rules.nudge(document))
+    if needs.nudges.sending is None:
+        needs.nudges.sending = asyncio.create_task(_send_nudges(needs))
+
+
+async def _send_nudges(needs: Needs) -> None:
+    nudges = needs.nudges
+    try:
+        while nudges.pending:
+            messages, nudges.pending = nudges.pending, []
+            with contextlib.suppress(TemporaryError):
+                # What a client was shown must survive loss of power.
+                await needs.events.flush()
+                await needs.signals.publish_all(messages)
+    finally:
+        nudges.sending = None

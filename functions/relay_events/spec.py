@@ -1,0 +1,17 @@
+"""What the runtime knows of `relay-events`."""
+
+from functions.relay_events.handler import Needs
+from shared.events.topics import Topic
+from shared.ports.functions import FunctionSpec
+
+SPEC = FunctionSpec(
+    slug="relay-events",
+    whole_topics=(
+        Topic.EXECUTION_EVENTS,
+        Topic.POD_EVENTS,
+        Topic.EXECUTION_RESULTS,
+        Topic.USER_EVENTS,
+    ),
+    needs=Needs,
+    concurrency=64,
+)

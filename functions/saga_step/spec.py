@@ -1,0 +1,61 @@
+"""What the runtime knows of `saga-step`."""
+
+from functions.saga_step.handler import Needs
+from shared.events.executions import (
+    ExecutionCancelled,
+    ExecutionCancelRequested,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionQueued,
+    ExecutionRejected,
+    ExecutionRequested,
+    ExecutionStarted,
+    ExecutionTimeout,
+)
+from shared.events.pods import PodCreate, PodCreated, PodDelete, PodDeleted
+from shared.events.results import ResultStored
+from shared.events.sagas import (
+    SagaCancelled,
+    SagaCompensating,
+    SagaCompleted,
+    SagaFailed,
+    SagaStarted,
+    SagaStepCompleted,
+)
+from shared.events.system import SystemAlert
+from shared.events.timers import TimerDue
+from shared.ports.functions import FunctionSpec
+
+SPEC = FunctionSpec(
+    slug="saga-step",
+    consumes=(
+        ExecutionRequested,
+        ExecutionQueued,
+        ExecutionRejected,
+        ExecutionStarted,
+        ExecutionCompleted,
+        ExecutionFailed,
+        ExecutionTimeout,
+        ExecutionCancelRequested,
+        ExecutionCancelled,
+        PodCreated,
+        PodDeleted,
+        ResultStored,
+        TimerDue,
+    ),
+    emits=(
+        SagaStarted,
+        SagaStepCompleted,
+        SagaCompensating,
+        SagaCompleted,
+        SagaFailed,
+        SagaCancelled,
+        PodCreate,
+        PodDelete,
+        ExecutionFailed,
+        ExecutionTimeout,
+        ExecutionCancelled,
+        SystemAlert,
+    ),
+    needs=Needs,
+)

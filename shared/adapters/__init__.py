@@ -1,0 +1,1 @@
+"""One folder per engine: how a port's promise is kept there."""

@@ -1,0 +1,1 @@
+"""Runs each script in a bubblewrap sandbox on this very machine."""

@@ -1,0 +1,87 @@
+"""Compiles our process 1 into one static binary, once per version of its source."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from shared.domain.errors import StartupError
+
+SOURCE: Final = Path(__file__).with_name("init.c")
+SHIPPED: Final = Path(__file__).with_name("_bin")
+"""Where an installed copy has it, compiled when the wheel was built."""
+_LONGEST_BUILD_SECONDS: Final = 120
+
+
+def binary(folder: Path) -> Path:
+    """Return the path of the compiled binary in `folder`, building it where it is missing.
+
+    The name holds a digest of the source, so an update never meets an old binary, and the file
+    appears by a rename: two processes that build at once both find a whole one.
+
+    Raises:
+        StartupError: There is no compiler, or it refused the source.
+    """
+    source = SOURCE.read_bytes()
+    digest = hashlib.sha256(source).hexdigest()[:16]
+    target = folder / f"init-{os.uname().machine}-{digest}"
+    if target.is_file() and os.access(target, os.X_OK):
+        return target
+    handle, name = tempfile.mkstemp(dir=folder, prefix="init-draft-")
+    os.close(handle)
+    draft = Path(name)
+    try:
+        failures = _make(draft, SHIPPED / target.name)
+        if not failures:
+            draft.chmod(0o755)  # slot users must be able to run it
+            draft.replace(target)
+            return target
+    finally:
+        draft.unlink(missing_ok=True)
+    reason = "; ".join(failures) 
+    message = f"The sandbox's process 1 could not be built ({reason[:400]})."
+    raise StartupError(
+        message, remedy="Install a C compiler with static libc (apt-get install gcc libc6-dev)."
+    )
+
+
+def _make(draft: Path, shipped: Path) -> list[str]:
+    """Fill `draft`; return why every way failed, empty where one did not."""
+    if shipped.is_file():
+        shutil.copyfile(shipped, draft)
+        return []
+    failures = []
+    for compiler in compilers():
+        failure = _compile([*compiler, "-Os", "-static", "-s", "-o", str(draft), str(SOURCE)])
+        if not failure:
+            return []
+        failures.append(f"{compiler[0]}: {failure}")
+    return failures
+
+
+def compilers() -> Sequence[tuple[str, ...]]:
+    """Return the compilers of this machine, best first; ziglang is a Python package."""
+    found: list[tuple[str, ...]] = [
+        (path,) for name in ("cc", "gcc", "clang") if (path := shutil.which(name))
+    ]
+    target = f"{os.uname().machine}-linux-musl"
+    found.append((sys.executable, "-m", "ziglang", "cc", "-target", target))
+    return found
+
+
+def _compile(command: Sequence[str]) -> str:
+    """Return why it failed, empty where it did not."""
+    try:
+        done = subprocess.run(  # noqa: S603 - every word of it is ours
+            command, capture_output=True, check=False, timeout=_LONGEST_BUILD_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    return done.stderr.decode(errors="replace").strip() or f"exit {done.returncode}"

@@ -1,0 +1,348 @@
+"""Documents in SQLite: one table a collection, a column for every field that is searched by."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgpack
+
+from shared.adapters.sqlite.store import SqliteStore
+from shared.domain.errors import AlreadyExists, PermanentError
+from shared.domain.times import to_milliseconds
+from shared.events.codec import decode, encode
+from shared.events.event import Event
+from shared.ports.clock import Clock
+from shared.ports.documents import Collection, Document, Filter, Sort
+from shared.ports.filters import is_operators, lookup, matches, sort_key
+
+_COMPARISONS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
+
+
+class SqliteDocuments:
+    """One collection. Bodies are MessagePack: exact bytes and times, quick both ways."""
+
+    def __init__(self, store: SqliteStore, collection: Collection, clock: Clock) -> None:
+        """Make the table and its columns where they are missing."""
+        self._store = store
+        self._clock = clock
+        self.name = collection.name
+        self._fields = tuple(dict.fromkeys(f for i in collection.indexes for f in i.fields))
+        self._table = f'"d_{collection.name}"'
+        self._prepare(collection)
+        columns = "".join(f', "{field}"' for field in self._fields)
+        marks = ", ?" * len(self._fields)
+        self._insert = (
+            f"INSERT INTO {self._table} (key, body, outbox, touched{columns})"  # noqa: S608 - names are ours
+            f" VALUES (?, ?, ?, ?{marks})"
+        )
+        assignments = "".join(f', "{field}" = ?' for field in self._fields)
+        self._update = (
+            f"UPDATE {self._table} SET body = ?, outbox = ?, touched = ?{assignments} WHERE key = ?"  # noqa: S608
+        )
+
+    def _prepare(self, collection: Collection) -> None:
+        connection = self._store.connection
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {self._table}"
+            " (key TEXT PRIMARY KEY, body BLOB NOT NULL, outbox BLOB, touched INTEGER)"
+        )
+        present = {row[1] for row in connection.execute(f"PRAGMA table_info({self._table})")}
+        added = [field for field in self._fields if field not in present]
+        for field in added:
+            connection.execute(f'ALTER TABLE {self._table} ADD COLUMN "{field}"')
+        if added:
+            self._fill(added)
+        for index in collection.indexes:
+            name = f"i_{collection.name}_{'_'.join(index.fields)}"
+            columns = ", ".join(f'"{field}"' for field in index.fields)
+            unique = "UNIQUE " if index.unique else ""
+            connection.execute(
+                f'CREATE {unique}INDEX IF NOT EXISTS "{name}" ON {self._table} ({columns})'
+            )
+        connection.execute(
+            f'CREATE INDEX IF NOT EXISTS "o_{collection.name}" ON {self._table} (touched)'
+            " WHERE outbox IS NOT NULL"
+        )
+
+    def _fill(self, fields: Sequence[str]) -> None:
+        connection = self._store.connection
+        assignments = ", ".join(f'"{field}" = ?' for field in fields)
+        rows = connection.execute(f"SELECT key, body FROM {self._table}").fetchall()  # noqa: S608
+        connection.executemany(
+            f"UPDATE {self._table} SET {assignments} WHERE key = ?",  # noqa: S608
+            [(*(_column(lookup(_unpack(body), f)) for f in fields), key) for key, body in rows],
+        )
+
+    async def get(self, key: str) -> Document | None:
+        """Return the document, or None."""
+        row = self._store.query(
+            f"SELECT body FROM {self._table} WHERE key = ?",  # noqa: S608
+            (key,),
+        ).fetchone()
+        return None if row is None else _document(key, row[0])
+
+    async def insert(
+        self, key: str, document: Mapping[str, Any], *, emit: Sequence[Event] = ()
+    ) -> Document:
+        """Store a new document with its events; AlreadyExists where a unique key is taken."""
+        fresh = {**_clean(document), "version": 1}
+        fresh.pop("_id", None)
+        body = _pack(fresh)
+        outbox = _pack_events(emit)
+        try:
+            self._store.write(
+                self._insert, (key, body, outbox, self._touched(outbox), *self._columns(fresh))
+            )
+        except sqlite3.IntegrityError as error:
+            raise AlreadyExists(f"{self.name} has {key} already: {error}") from error
+        await self._store.committed()
+        return _document(key, body)
+
+    async def change(
+        self,
+        key: str,
+        *,
+        when: Filter | None = None,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - MongoDB's own word
+        unset: Sequence[str] = (),
+        emit: Sequence[Event] = (),
+    ) -> Document | None:
+        """Change the document if it matches, together with its events."""
+        # No await between reading and writing: nothing else runs in this thread meanwhile.
+        row = self._store.query(
+            f"SELECT body, outbox FROM {self._table} WHERE key = ?",  # noqa: S608
+            (key,),
+        ).fetchone()
+        if row is None:
+            return None
+        document = _unpack(row[0])
+        if not matches({"_id": key, **document}, _clean(when)):
+            return None
+        for path, value in (set or {}).items():
+            _assign(document, path, _clean(value))
+        for path in unset:
+            _remove(document, path)
+        document["version"] = document.get("version", 0) + 1
+        body = _pack(document)
+        outbox = _pack_events(emit, after=row[1])
+        try:
+            self._store.write(
+                self._update,
+                (body, outbox, self._touched(outbox), *self._columns(document), key),
+            )
+        except sqlite3.IntegrityError as error:
+            raise AlreadyExists(f"{self.name}: {error}") from error
+        await self._store.committed()
+        return {**document, "_id": key}
+
+    async def delete(self, key: str, *, when: Filter | None = None) -> bool:
+        """Remove the document if it matches; say whether there was one."""
+        if when is not None:
+            document = await self.get(key)
+            if document is None or not matches(document, _clean(when)):
+                return False
+        done = self._store.write(f"DELETE FROM {self._table} WHERE key = ?", (key,))  # noqa: S608
+        removed = done.rowcount > 0
+        await self._store.committed()
+        return removed
+
+    async def find(
+        self,
+        where: Filter | None = None,
+        *,
+        sort: Sort = (),
+        skip: int = 0,
+        limit: int | None = None,
+    ) -> list[Document]:
+        """Return matching documents, each with its key under `_id`."""
+        where = _clean(where)
+        sql, parameters, exact = self._condition(where)
+        by_columns = exact and all(field in self._fields for field, _ in sort)
+        statement = f"SELECT key, body FROM {self._table}{sql}"  # noqa: S608
+        if not by_columns:
+            rows = self._store.query(statement, parameters)
+            found = [d for d in _documents(rows) if exact or matches(d, where)]
+            for field, direction in reversed(sort):
+                found.sort(
+                    key=lambda d, f=field: sort_key(lookup(d, f)),  # type: ignore[misc]
+                    reverse=direction < 0,
+                )
+            return found[skip : None if limit is None else skip + limit]
+        order = ", ".join(f'"{f}" {"DESC" if d < 0 else "ASC"}' for f, d in sort)
+        statement += f" ORDER BY {order}" if order else ""
+        statement += " LIMIT ? OFFSET ?"
+        bounds = (-1 if limit is None else limit, skip)
+        return list(_documents(self._store.query(statement, (*parameters, *bounds))))
+
+    async def count(self, where: Filter | None = None, *, limit: int | None = None) -> int:
+        """Count matching documents, stopping at `limit` where one is given."""
+        where = _clean(where)
+        sql, parameters, exact = self._condition(where)
+        if not exact:
+            rows = self._store.query(f"SELECT key, body FROM {self._table}{sql}", parameters)  # noqa: S608
+            hits = 0
+            for document in _documents(rows):
+                hits += matches(document, where)
+                if hits == limit:
+                    break
+            return hits
+        inner = f"SELECT 1 FROM {self._table}{sql} LIMIT ?"  # noqa: S608
+        (count,) = self._store.query(
+            f"SELECT count(*) FROM ({inner})",  # noqa: S608
+            (*parameters, -1 if limit is None else limit),
+        ).fetchone()
+        return int(count)
+
+    async def flush(self) -> None:
+        """Return once everything answered so far survives loss of power."""
+        await self._store.flush()
+
+    async def leftovers(
+        self, *, before: datetime, limit: int
+    ) -> Sequence[tuple[str, Sequence[Event]]]:
+        """Return keys and undelivered events of documents last written before an instant."""
+        rows = self._store.query(
+            f"SELECT key, outbox FROM {self._table}"  # noqa: S608
+            " WHERE outbox IS NOT NULL AND touched <= ? ORDER BY touched LIMIT ?",
+            (_column(before), limit),
+        ).fetchall()
+        return [(key, _unpack_events(outbox)) for key, outbox in rows]
+
+    async def clear(self, sent: Mapping[str, Sequence[str]]) -> None:
+        """Take events off their outboxes; unknown ones are ignored."""
+        for key, ids in sent.items():
+            row = self._store.query(
+                f"SELECT outbox FROM {self._table} WHERE key = ?",  # noqa: S608
+                (key,),
+            ).fetchone()
+            if row is None or row[0] is None:
+                continue
+            rest = [entry for entry in msgpack.unpackb(row[0]) if entry[0] not in ids]
+            self._store.write(
+                f"UPDATE {self._table} SET outbox = ? WHERE key = ?",  # noqa: S608
+                (msgpack.packb(rest) if rest else None, key),
+            )
+        await self._store.committed()
+
+    def _touched(self, outbox: bytes | None) -> int | None:
+        return None if outbox is None else _column(self._clock.now())
+
+    def _columns(self, document: Document) -> list[Any]:
+        return [_column(lookup(document, field)) for field in self._fields]
+
+    def _condition(self, where: Filter | None) -> tuple[str, list[Any], bool]:
+        """Return a WHERE clause, its parameters, and whether it says all that the filter says."""
+        parts: list[str] = []
+        parameters: list[Any] = []
+        exact = True
+        for field, condition in (where or {}).items():
+            if field not in self._fields or not self._narrow(field, condition, parts, parameters):
+                exact = False
+        return (f" WHERE {' AND '.join(parts)}" if parts else ""), parameters, exact
+
+    def _narrow(
+        self, field: str, condition: Any, parts: list[str], parameters: list[Any]
+    ) -> bool:
+        operators = condition if is_operators(condition) else {"$eq": condition}
+        exact = True
+        for name, operand in operators.items():
+            if name == "$eq" and operand is None:
+                parts.append(f'"{field}" IS NULL')
+            elif name == "$eq" and _is_scalar(operand):
+                parts.append(f'"{field}" = ?')
+                parameters.append(_column(operand))
+            elif name == "$in" and operand and all(_is_scalar(value) for value in operand):
+                parts.append(f'"{field}" IN ({", ".join("?" * len(operand))})')
+                parameters.extend(_column(value) for value in operand)
+            elif name in ("$ne", "$nin"):
+                values = [operand] if name == "$ne" else operand
+                if not all(_is_scalar(value) for value in values):
+                    exact = False
+                    continue
+                marks = ", ".join("?" * len(values))
+                parts.append(f'("{field}" IS NULL OR "{field}" NOT IN ({marks}))')
+                parameters.extend(_column(value) for value in values)
+            elif name in _COMPARISONS and _is_scalar(operand):
+                # SQLite orders every number before every text; a filter never mixes them.
+                kinds = "'text'" if isinstance(operand, str) else "'integer', 'real'"
+                parts.append(f'"{field}" {_COMPARISONS[name]} ? AND typeof("{field}") IN ({kinds})')
+                parameters.append(_column(operand))
+            else:
+                exact = False
+        return exact
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (str, int, float, datetime))
+
+
+def _column(value: Any) -> Any:
+    """Return a value as SQLite keeps it in a column: times as milliseconds since 1970."""
+    if isinstance(value, datetime):
+        return int(value.timestamp() * 1000 + 0.5)
+    if isinstance(value, bool):
+        return f"\0{value}"  # SQLite would keep 1, which equals the number
+    if isinstance(value, (dict, list)):
+        raise PermanentError("a field that is searched by cannot hold a list or an object")
+    return value
+
+
+def _clean(value: Any) -> Any:
+    """Return a value with its times cut to milliseconds, as every store keeps them."""
+    if isinstance(value, datetime):
+        return to_milliseconds(value)
+    if isinstance(value, Mapping):
+        return {key: _clean(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(inner) for inner in value]
+    return value
+
+
+def _pack(document: Document) -> bytes:
+    return msgpack.packb(document, datetime=True)  # type: ignore[no-any-return]
+
+
+def _unpack(body: bytes) -> Document:
+    return msgpack.unpackb(body, timestamp=3)  # type: ignore[no-any-return]
+
+
+def _document(key: str, body: bytes) -> Document:
+    document = _unpack(body)
+    document["_id"] = key
+    return document
+
+
+def _documents(rows: sqlite3.Cursor) -> Iterator[Document]:
+    return (_document(key, body) for key, body in rows)
+
+
+def _pack_events(events: Sequence[Event], after: bytes | None = None) -> bytes | None:
+    if not events:
+        return after
+    entries = msgpack.unpackb(after) if after else []
+    entries += [[event.id, event.key, *encode(event)] for event in events]
+    return msgpack.packb(entries)  # type: ignore[no-any-return]
+
+
+def _unpack_events(outbox: bytes) -> list[Event]:
+    return [
+        decode(key.encode(), tuple((name, value) for name, value in headers), body)
+        for _, key, headers, body in msgpack.unpackb(outbox)
+    ]
+
+
+def _assign(document: Document, path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        document = document.setdefault(parent, {})
+    document[name] = value
+
+
+def _remove(document: Document, path: str) -> None:
+    *parents, name = path.split(".")
+    holder = lookup(document, ".".join(parents)) if parents else document
+    if isinstance(holder, dict):
+        holder.pop(name, None)
+
+

@@ -1,0 +1,1 @@
+"""This machine's clock and its source of ids."""
