@@ -1,0 +1,273 @@
+"""The consumer loop of one replica of a function.
+
+Records of one key stay in order in a lane of their own; lanes run side by side. An offset is
+committed only when everything before it is handled, or acknowledged by the topic of dead letters.
+Order across the topics of one key is not kept: no log promises it, and functions decide by state.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from shared.domain.errors import MalformedEvent, PermanentError, TemporaryError
+from shared.events.codec import decode, header, type_of
+from shared.events.timers import TimerDue
+from shared.ports.clock import Clock
+from shared.ports.event_log import Consumer, EventLog, Record, TopicPartition
+from shared.runtime.dead_letters import dead_letter, is_for_another
+from shared.runtime.functions import Function
+from shared.runtime.watermark import Watermark
+
+_LOG = logging.getLogger(__name__)
+_POLL = timedelta(seconds=30)
+"""Longest wait for records; a stop ends it at once."""
+_COMMIT_EVERY = timedelta(milliseconds=100)
+_OUTSTANDING = 500
+"""Records of one partition that are read and not done, before it is paused."""
+
+
+class Outcome(StrEnum):
+    """How handling a record ended."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one replica did, for people to look at."""
+
+    done: int = 0
+    skipped: int = 0
+    dead_lettered: int = 0
+
+
+class Pump:
+    """One replica of a function that is woken by events."""
+
+    def __init__(self, function: Function, needs: Any, log: EventLog, clock: Clock) -> None:
+        """Prepare; `run` joins the group."""
+        self.spec = function.spec
+        self.counts = Counts()
+        self._function = function
+        self._needs = needs
+        self._log = log
+        self._clock = clock
+        self._wanted = frozenset(payload.TYPE for payload in function.spec.consumes)
+        self._whole = frozenset(topic.value for topic in function.spec.whole_topics)
+        self._lanes: dict[tuple[str, bytes | None], deque[Record]] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(function.spec.concurrency)
+        self._marks: dict[TopicPartition, Watermark] = {}
+        self._paused: set[TopicPartition] = set()
+        self._dirty = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._consumer: Consumer | None = None
+
+    async def run(self) -> None:
+        """Handle records until `stop`; returns when all that was begun is done and committed."""
+        topics = [topic.value for topic in self.spec.topics]
+        self._consumer = consumer = await self._log.join(self.spec.slug, topics)
+        committing = asyncio.create_task(self._commit_now_and_then(consumer))
+        polling = asyncio.create_task(self._poll(consumer))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await _cancel(polling)
+            while self._workers:
+                await asyncio.wait(self._workers)
+            await _cancel(committing)
+            with contextlib.suppress(TemporaryError):
+                await self._commit(consumer)
+        finally:
+            for task in (polling, stopping, committing, *self._workers):
+                task.cancel()
+            await consumer.close()
+
+    def stop(self) -> None:
+        """Take no more records; `run` returns once those at hand are done."""
+        self._stopping.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether nothing is being handled."""
+        return not self._workers
+
+    async def _poll(self, consumer: Consumer) -> None:
+        while True:
+            try:
+                records = await consumer.poll(timeout=_POLL, max_records=_OUTSTANDING)
+            except TemporaryError as error:
+                _LOG.warning("%s: the event log is away: %s", self.spec.slug, error)
+                await self._clock.sleep(error.retry_after)
+                continue
+            self._forget_lost(consumer)
+            for record in records:
+                self._take(record)
+            self._hold_back(consumer)
+
+    def _forget_lost(self, consumer: Consumer) -> None:
+        """Let go of partitions that another replica has now; it begins at what was committed."""
+        for place in [place for place in self._marks if place not in consumer.assignment]:
+            del self._marks[place]
+            self._paused.discard(place)
+
+    def _take(self, record: Record) -> None:
+        mark = self._marks.get(record.place)
+        if mark is None:
+            mark = self._marks[record.place] = Watermark()
+        mark.add(record.offset)
+        if not self._is_wanted(record):
+            self.counts.skipped += 1
+            self._finished(record)
+            return
+        lane = (record.topic, record.key)
+        waiting = self._lanes.get(lane)
+        if waiting is not None:
+            waiting.append(record)
+            return
+        self._lanes[lane] = deque([record])
+        worker = asyncio.create_task(self._work(lane))
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
+
+    def _is_wanted(self, record: Record) -> bool:
+        if self.spec.raw and record.topic in self._whole:
+            return True
+        if is_for_another(record, self.spec.slug):
+            return False
+        if header(record.headers, "ce_replayid") is not None and not self.spec.accepts_replay:
+            return False
+        kind = type_of(record.headers)
+        # No type: structured mode, or no event at all. Both need a closer look.
+        return kind is None or kind in self._wanted or record.topic in self._whole
+
+    async def _work(self, lane: tuple[str, bytes | None]) -> None:
+        waiting = self._lanes[lane]
+        async with self._slots:
+            while waiting:
+                record = waiting[0]
+                if record.place in self._marks:
+                    await self._handle(record)
+                    self._finished(record)
+                waiting.popleft()
+        del self._lanes[lane]
+
+    def _finished(self, record: Record) -> None:
+        mark = self._marks.get(record.place)
+        if mark is not None and mark.done(record.offset):
+            self._dirty.set()
+            if record.place in self._paused and mark.outstanding < _OUTSTANDING // 2:
+                self._paused.discard(record.place)
+                if self._consumer is not None:
+                    self._consumer.resume([record.place])
+
+    def _hold_back(self, consumer: Consumer) -> None:
+        full = {p for p, mark in self._marks.items() if mark.outstanding >= _OUTSTANDING}
+        fresh = full - self._paused
+        if fresh:
+            consumer.pause(fresh)
+            self._paused |= fresh
+
+    async def _handle(self, record: Record) -> None:
+        """Handle a record, or hand it to the topic of dead letters: the partition moves on."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self._deliver(record)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a handler's bug must not stop the partition
+                if self._gives_up(error, attempt):
+                    await self._dead_letter(record, error, attempt)
+                    return
+                await self._clock.sleep(self._pause_after(error, attempt))
+            else:
+                return
+
+    def _gives_up(self, error: Exception, attempt: int) -> bool:
+        if isinstance(error, PermanentError):
+            return True
+        if not isinstance(error, TemporaryError):
+            _LOG.error("%s has a bug", self.spec.slug, exc_info=error)
+        # Dead letters of the function that keeps dead letters would come back to itself.
+        is_keeper = self.spec.raw and isinstance(error, TemporaryError)
+        return attempt >= self.spec.retry.attempts and not is_keeper
+
+    def _pause_after(self, error: Exception, attempt: int) -> timedelta:
+        retry = self.spec.retry
+        wait = retry.first_delay * 2 ** (attempt - 1)
+        if isinstance(error, TemporaryError):
+            wait = max(wait, error.retry_after)
+        return min(wait, retry.longest_delay)
+
+    async def _deliver(self, record: Record) -> None:
+        limit = self.spec.time_limit.total_seconds()
+        try:
+            async with asyncio.timeout(limit):
+                if self.spec.raw and record.topic in self._whole:
+                    if self._function.handle_record is not None:
+                        await self._function.handle_record(record, self._needs)
+                    self.counts.done += 1
+                    return
+                event = decode(record.key, record.headers, record.value)
+                if isinstance(event.data, TimerDue) and event.data.target != self.spec.slug:
+                    self.counts.skipped += 1
+                    return
+                if self._function.handle is None:
+                    raise MalformedEvent(f"{self.spec.slug} handles no events")
+                await self._function.handle(event, self._needs)
+                self.counts.done += 1
+        except TimeoutError as error:
+            raise TemporaryError(f"no end after {limit:g} s") from error
+
+    async def _dead_letter(self, record: Record, error: Exception, attempts: int) -> None:
+        """Return once the dead letter is acknowledged; the offset may be committed only then."""
+        letter = dead_letter(
+            record, error, function=self.spec.slug, attempts=attempts, at=self._clock.now()
+        )
+        while True:
+            try:
+                await self._log.append([letter])
+            except TemporaryError as away:
+                await self._clock.sleep(away.retry_after)
+            else:
+                break
+        self.counts.dead_lettered += 1
+        _LOG.error(
+            "%s could not handle a record of %s: %s", self.spec.slug, record.topic, error
+        )
+
+    async def _commit_now_and_then(self, consumer: Consumer) -> None:
+        while True:
+            await self._dirty.wait()
+            await self._clock.sleep(_COMMIT_EVERY)
+            self._dirty.clear()
+            try:
+                await self._commit(consumer)
+            except TemporaryError as error:
+                _LOG.warning("%s could not commit: %s", self.spec.slug, error)
+                self._dirty.set()
+                await self._clock.sleep(error.retry_after)
+
+    async def _commit(self, consumer: Consumer) -> None:
+        offsets = {
+            place: mark.committable
+            for place, mark in self._marks.items()
+            if mark.committable is not None
+        }
+        if offsets:
+            await consumer.commit(offsets)
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
