@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from functions.relay_events import rules
 from shared.domain.errors import AlreadyExists, TemporaryError
@@ -29,6 +30,18 @@ class History:
     outputs: dict[str, int] = field(default_factory=dict)
     stored: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
     waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    locks: "WeakValueDictionary[str, asyncio.Lock]" = field(default_factory=WeakValueDictionary)
+
+    def one_at_a_time(self, execution_id: str) -> asyncio.Lock:
+        """Return the lock under which this process numbers one execution.
+
+        Two lanes of one execution would only fight for the next number; other processes may, and
+        the unique index decides.
+        """
+        lock = self.locks.get(execution_id)
+        if lock is None:
+            lock = self.locks[execution_id] = asyncio.Lock()
+        return lock
 
     def note(self, event: Event, seq: int) -> None:
         """Remember an event that is stored, and wake whoever waits for it."""
@@ -81,10 +94,11 @@ async def handle(event: Event, needs: Needs) -> None:
     if not rules.is_of_execution(event):
         await _store_plain(event, needs)
         return
-    if await needs.events.get(event.id) is not None:
+    if event.id in needs.history.stored:
         return
     await _wait_for_predecessors(event, needs)
-    document = await _store(event, needs)
+    async with needs.history.one_at_a_time(event.subject):
+        document = await _store(event, needs)
     if document is not None:
         _nudge(document, needs)
 
@@ -113,9 +127,8 @@ async def _store(event: Event, needs: Needs) -> Document | None:
             stored = await needs.events.insert(event.id, document)
         except AlreadyExists:
             if await needs.events.get(event.id) is not None:
-                return None
-            known = needs.history.last.get(event.subject)
-            last = known if known is not None and known > last else None
+                return None  # delivered again
+            last = None  # another process took the number
             continue
         needs.history.note(event, last + 1)
         return stored

@@ -21,6 +21,8 @@ from shared.ports.event_log import EventLog, NewRecord, Record
 
 SOURCE = "/integr8s/retry-dead-letters"
 SLUG = "retry-dead-letters"
+ORIGIN = "dlqorigin"
+"""Header of a retried record: the id under which its dead letter is kept."""
 _KIND = "retry"
 _OPEN = {"$in": ["pending", "scheduled", "retried"]}
 _DUE = {"$in": ["pending", "scheduled"]}
@@ -63,7 +65,9 @@ async def handle(event: Event, needs: Needs) -> None:
 def _failure(record: Record) -> dict[str, Any]:
     """Return the entry that a record of `dead_letters` stands for; bytes and headers untouched."""
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
-    event_id = headers.get("ce_id") or f"{headers['dlqtopic']}:{headers['dlqoffset']}"
+    place = f"{headers['dlqtopic']}/{headers['dlqpartition']}@{headers['dlqoffset']}"
+    # What has no id is known by where it lay first: a copy that fails again counts on.
+    event_id = headers.get("ce_id") or headers.get(ORIGIN) or place
     function = headers["dlqfunction"]
     return {
         "dead_letter_id": derived_id(event_id, function),
@@ -130,7 +134,11 @@ async def _retry(letter: Document, needs: Needs) -> None:
     bears; the other order would lose it.
     """
     headers = tuple((name, bytes(value)) for name, value in letter["headers"])
-    marked = (*headers, ("dlqtarget", letter["function"].encode()))
+    marked = (
+        *headers,
+        ("dlqtarget", letter["function"].encode()),
+        (ORIGIN, letter["event_id"].encode()),
+    )
     record = NewRecord(letter["original_topic"], letter["key"] or b"", marked, letter["body"])
     await needs.log.append([record])
     retried = _say(
@@ -165,9 +173,10 @@ def _say(
             "original_type": letter["event_type"],
             "function": letter["function"],
             "error_type": letter["error_type"],
-            "error": attempts[-1]["error"],
+            # No attempt is on record where a crash came between the timer and the plan.
+            "error": attempts[-1]["error"] if attempts else letter["error"],
             "attempt": len(attempts),
-            "failed_at": attempts[-1]["at"],
+            "failed_at": attempts[-1]["at"] if attempts else letter["failed_at"],
             **more,
         }
     )

@@ -39,6 +39,20 @@ from shared.ports.documents import Document, Documents
 
 SOURCE = "/integr8s/saga-step"
 _KIND = "deadline"
+_CHANGING = (
+    "state",
+    "facts",
+    "context",
+    "compensated_steps",
+    "completed_steps",
+    "current_step",
+    "steps",
+    "error_message",
+    "updated_at",
+    "completed_at",
+    "retry_count",
+    "armed_at",
+)
 _GRACE = {"finished": 0.0, "cancelled": 2.0, "deadline": 2.0, "failed": 0.0, "orphan": 30.0}
 
 
@@ -88,6 +102,7 @@ async def _begin(event: Event, needs: Needs) -> Document | None:
         "context": {"timeout_seconds": execution["timeout_seconds"], "attempts": 1},
         "compensated_steps": [],
         "completed_steps": [],
+        "steps": [],
         "error_message": None,
         "created_at": now,
         "updated_at": now,
@@ -96,8 +111,9 @@ async def _begin(event: Event, needs: Needs) -> Document | None:
         "deadline_at": rules.whole_deadline(accepted, execution["timeout_seconds"], limit),
         "queue_deadline_at": rules.queue_deadline(accepted, limit),
     }
-    # The deadline first: a crash in between leaves a timer without a saga, which is harmless.
-    saga["armed_at"] = await _arm(saga, needs)
+    # The alarm first: a crash in between leaves a timer without a saga, which is harmless. It rings
+    # before any step can be overdue, and finds most executions at their end.
+    saga["armed_at"] = await _arm(saga, now + rules.SHORTEST_WAIT, needs)
     _describe(saga)
     started = SagaStarted(**_who(saga), initial_event_id=event.id)
     with contextlib.suppress(AlreadyExists):
@@ -108,8 +124,10 @@ async def _begin(event: Event, needs: Needs) -> Document | None:
 async def _join(saga: Document, event: Event, needs: Needs) -> bool:
     """Write what the fact changes; say whether there was nothing to write or it was written."""
     if saga["completed_at"] is not None:
-        return True
+        return await _join_late(saga, event, needs)
     before = set(rules.completed_steps(saga["facts"]))
+    if isinstance(event.data, ResultStored):
+        await _catch_up(saga, needs)
     emit = _note(saga, event, needs)
     if emit is None:
         return True
@@ -117,6 +135,24 @@ async def _join(saga: Document, event: Event, needs: Needs) -> bool:
     if rules.is_over(saga["facts"]):
         emit += _finish(saga, needs)
     return await _save(saga, emit, needs)
+
+
+async def _join_late(saga: Document, event: Event, needs: Needs) -> bool:
+    """Order the removal of a pod that appears when everything is over, as a slow launch makes it."""
+    if not isinstance(event.data, PodCreated) or "pod_created" in saga["facts"]:
+        return True
+    saga["facts"]["pod_created"] = event.time
+    return await _save(saga, [_delete(saga, "orphan", needs, step="late")], needs)
+
+
+async def _catch_up(saga: Document, needs: Needs) -> None:
+    """Note that a slot was granted, where the end came before the word of it: a pod may exist."""
+    if "granted" in saga["facts"]:
+        return
+    execution = await needs.executions.get(saga["execution_id"])
+    if execution is not None and execution.get("scheduled_at"):
+        saga["facts"]["granted"] = execution["scheduled_at"]
+        saga["facts"].setdefault("queued", execution["scheduled_at"])
 
 
 def _note(saga: Document, event: Event, needs: Needs) -> list[Event] | None:
@@ -354,10 +390,10 @@ async def _save(saga: Document, emit: list[Event], needs: Needs) -> bool:
     # An alarm that rings too early finds a later deadline and is set anew; only one that would ring
     # too late has to be moved now. Most executions are over before their first alarm.
     if due is not None and (armed is None or due < armed):
-        saga["armed_at"] = await _arm(saga, needs)
+        saga["armed_at"] = await _arm(saga, due, needs)
     _describe(saga)
     saga["updated_at"] = needs.clock.now()
-    fields = {k: v for k, v in saga.items() if k not in ("_id", "version")}
+    fields = {name: saga[name] for name in _CHANGING}
     written = await needs.sagas.change(
         saga["saga_id"], when={"version": saga["version"]}, set=fields, emit=emit
     )
@@ -368,9 +404,8 @@ async def _save(saga: Document, emit: list[Event], needs: Needs) -> bool:
     return True
 
 
-async def _arm(saga: Document, needs: Needs) -> datetime:
-    """Set the alarm of a saga to the deadline of its step."""
-    due = rules.deadline(saga) or needs.clock.now()
+async def _arm(saga: Document, due: datetime, needs: Needs) -> datetime:
+    """Set the alarm of a saga."""
     timer_id, document = timer(
         target="saga-step",
         kind=_KIND,
@@ -391,7 +426,8 @@ def _describe(saga: Document) -> None:
     step = rules.current_step(saga["facts"])
     saga["current_step"] = step.name if step else None
     saga["completed_steps"] = rules.completed_steps(saga["facts"])
-    saga["steps"] = rules.steps_view(saga)
+    if saga["completed_at"] is not None:
+        saga["steps"] = rules.steps_view(saga)  # until then they follow from the facts
 
 
 def _who(saga: Document) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from shared.domain.times import rfc3339
 
-_TRUNCATION_MARK = "\n[output truncated: the rest was dropped]\n"
+TRUNCATION_MARK = "\n[output truncated: the rest was dropped]\n"
+"""The end of a text that was cut; no part of the stored bytes."""
 
 
 def _text(value: bytes | None) -> tuple[str, str | None]:
@@ -23,7 +24,7 @@ def _stream(execution: Mapping[str, Any], name: str) -> dict[str, Any]:
     text, exact = _text(execution.get(name))
     truncated = bool(execution.get(f"{name}_truncated", False))
     return {
-        name: text + _TRUNCATION_MARK if truncated else text,
+        name: text + TRUNCATION_MARK if truncated else text,
         f"{name}_truncated": truncated,
         f"{name}_base64": exact,
     }

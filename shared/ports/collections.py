@@ -5,7 +5,9 @@ from shared.ports.documents import Collection, Index
 COLLECTIONS = {
     collection.name: collection
     for collection in (
-        Collection("users", (Index(("username_key",), unique=True), Index(("email_key",), unique=True))),
+        Collection(
+            "users", (Index(("username_key",), unique=True), Index(("email_key",), unique=True))
+        ),
         Collection("sessions", (Index(("user_id",)), Index(("expires_at",)))),
         Collection("api_keys", (Index(("key_hash",), unique=True), Index(("user_id",)))),
         Collection(
@@ -14,8 +16,6 @@ COLLECTIONS = {
                 Index(("status", "rank")),
                 Index(("user_id", "created_at")),
                 Index(("user_id", "status")),
-                Index(("created_at",)),
-                Index(("retry_of",)),
             ),
         ),
         Collection("idempotency_keys", (Index(("expires_at",)),)),
@@ -23,24 +23,19 @@ COLLECTIONS = {
         Collection("timers", (Index(("due_at",)),)),
         Collection(
             "sagas",
-            (
-                Index(("execution_id", "saga_name"), unique=True),
-                Index(("state", "created_at")),
-                Index(("user_id", "created_at")),
-            ),
+            (Index(("execution_id", "saga_name"), unique=True),),
         ),
         Collection(
             "events",
-            (
-                Index(("execution_id", "seq"), unique=True),
-                Index(("event_type", "timestamp")),
-                Index(("user_id", "timestamp")),
-                Index(("correlation_id",)),
-            ),
+            (Index(("execution_id", "seq"), unique=True),),
         ),
         Collection(
             "dead_letters",
-            (Index(("status", "next_retry_at")), Index(("original_topic",)), Index(("created_at",))),
+            (
+                Index(("status", "next_retry_at")),
+                Index(("original_topic",)),
+                Index(("created_at",)),
+            ),
         ),
         Collection("audit_log", (Index(("timestamp",)), Index(("actor_id", "timestamp")))),
         Collection("system_settings"),

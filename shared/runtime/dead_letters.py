@@ -7,6 +7,8 @@ from shared.events.topics import Topic
 from shared.ports.event_log import NewRecord, Record
 
 _ERROR_CHARS = 500
+ORIGIN = "dlqorigin"
+"""Header of a retried record: what it is known by, so that failing again counts on."""
 TARGET = "dlqtarget"
 """Header of a retried record: the one function that is to handle it."""
 
@@ -20,7 +22,9 @@ def dead_letter(
     kinds of dead letters look alike. Messages are cut short: no script or secret belongs here.
     """
     kind = type(error).__name__
-    original = tuple(h for h in record.headers if not h[0].startswith("dlq"))
+    original = tuple(
+        h for h in record.headers if h[0] == ORIGIN or not h[0].startswith("dlq")
+    )
     added = {
         "dlqfunction": function,
         "dlqgroup": function,

@@ -44,6 +44,8 @@ class Deed:
     stdout: bytes = b""
     """At `end`: every byte that the script printed."""
     stderr: bytes = b""
+    by_stranger: bool = False
+    """Of `gone`: somebody else removed it; nobody can keep the output of such a pod."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,21 @@
-"""One function behind HTTP: whoever posts a CloudEvent to it is answered so that senders understand.
+"""One function behind HTTP: posted CloudEvents, and answers that every sender understands.
 
 What a sender makes of an answer (Knative's dispatcher, and any that follows the CloudEvents HTTP
 binding): 204 is done; 400, 413 and 415 are never tried again and go to the sender's dead letters;
 409, 429 and 503 are tried again after `Retry-After`. A 200 with a body of ours would be read as a
 failed reply, a 404 would be retried for ever: neither is ever answered to an event.
 
-The function runs under functions-framework as an `aio.http` function, not as a `cloud_event` one: that
-decorator answers `OK`, reads no batches, and takes broken JSON for an event.
+The function runs under functions-framework as an `aio.http` function, not as a `cloud_event` one:
+that decorator answers `OK`, reads no batches, and takes broken JSON for an event.
 """
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+import socket
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -21,8 +23,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+import uvicorn
 
-from shared.domain.errors import MalformedEvent, PermanentError, Refusal, TemporaryError
+from shared.domain.errors import (
+    MalformedEvent,
+    PermanentError,
+    Refusal,
+    StartupError,
+    TemporaryError,
+)
 from shared.domain.problems import PROBLEMS
 from shared.events.catalogue import TYPES
 from shared.events.codec import (
@@ -50,11 +59,16 @@ ERROR_HEADER = "kne-errorcode"
 _LIVE = frozenset({"/health/live", "/health/liveness"})
 _READY = frozenset({"/health/ready", "/health/readiness"})
 _SOON = timedelta(seconds=1)
+_BACKLOG = 2048
+_KEEP_ALIVE = 75
+"""Seconds; longer than the 60 s after which common proxies let go of an idle connection."""
 
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 """Returns the state of each engine: ok, degraded or down."""
 Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +318,8 @@ def _framework_app(host: Host, readiness: Readiness | None) -> Any:
     functions_framework.aio.http(entry)
     # Not by a source file: the framework would run this module again under a name of its own.
     module = SimpleNamespace(**{target: entry})
-    return functions_framework.aio.create_asgi_app_from_module(
-        target, __file__, "http", module, None
-    )
+    make: Callable[..., Any] = functions_framework.aio.create_asgi_app_from_module
+    return make(target, __file__, "http", module, None)
 
 
 async def _health(path: str, readiness: Readiness | None) -> tuple[int, dict[str, Any]]:
@@ -319,7 +332,7 @@ async def _health(path: str, readiness: Readiness | None) -> tuple[int, dict[str
     return 200, {"status": "degraded" if "degraded" in states else "ready", "checks": checks}
 
 
-async def _body(headers: Mapping[str, str], chunks: Any) -> bytes:
+async def _body(headers: Mapping[str, str], chunks: AsyncIterable[bytes]) -> bytes:
     """Read a body, and no more of it than is accepted.
 
     Raises:
@@ -336,14 +349,16 @@ async def _body(headers: Mapping[str, str], chunks: Any) -> bytes:
                 break
             parts.append(chunk)
     if size > BODY_LIMIT_BYTES:
-        raise EventTooLarge(f"the body has over {BODY_LIMIT_BYTES} bytes, the most that is accepted")
+        raise EventTooLarge(
+            f"the body has more than the {BODY_LIMIT_BYTES} bytes that are accepted"
+        )
     return b"".join(parts)
 
 
 def _with_lifespan(app: Any, function: Function, needs: Any, clock: Clock) -> App:
     """Return the application with a life of its own: the framework's has no hook for ours."""
 
-    async def with_lifespan(scope: Scope, receive: Any, send: Any) -> None:
+    async def with_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await app(scope, receive, send)
             return
@@ -373,5 +388,91 @@ async def _reconcile(function: Function, needs: Any, clock: Clock) -> None:
             await clock.sleep(every)
 
 
-def server_config(app: Any, *, drain: timedelta, sequence: Sequence[str] = ()) -> Any:
-    """Placeholder."""
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket, before anything else is started.
+
+    Raises:
+        StartupError: The port is taken, or this machine does not have the address.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        opened = socket.socket(family, kind)
+    except OSError as error:
+        raise _unusable(host, port, error) from error
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        # Now, not when the server is ready: until then a second process could bind as well.
+        opened.listen(_BACKLOG)
+    except OSError as error:
+        opened.close()
+        raise _unusable(host, port, error) from error
+    return opened
+
+
+def _unusable(host: str, port: int, error: OSError) -> StartupError:
+    if error.errno == errno.EADDRINUSE:
+        return StartupError(
+            f"Port {port} on {host} is in use.",
+            remedy="Stop what listens there, or choose another INTEGR8S_PORT; 0 picks a free one.",
+        )
+    if error.errno == errno.EACCES:
+        return StartupError(
+            f"Port {port} may not be used by this user.",
+            remedy="Choose an INTEGR8S_PORT from 1024 on.",
+        )
+    return StartupError(
+        f"The address {host} cannot be listened on: {error.strerror}.",
+        remedy="Set INTEGR8S_HOST to an address of this machine, such as 127.0.0.1.",
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn as one of several tasks: signals, logs and the end are its process's business."""
+
+    def __init__(self, app: Any, *, drain: timedelta) -> None:
+        """Serve an ASGI application; `drain` is how long open answers may take at the end."""
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(drain.total_seconds()),
+            timeout_keep_alive=_KEEP_ALIVE,
+            backlog=_BACKLOG,
+            http="httptools",
+            ws="none",
+        )
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._leaving = asyncio.Event()
+
+    async def run_on(self, opened: socket.socket) -> None:
+        """Answer requests until `stop`, then finish those that are open.
+
+        Raises:
+            RuntimeError: The application refused to start; its log says why.
+        """
+        try:
+            await self.serve([opened])
+        except SystemExit as error:
+            raise RuntimeError("the application refused to start") from error
+
+    def stop(self) -> None:
+        """Take no more requests; `run_on` returns when the open ones are answered."""
+        self.should_exit = True
+        self._leaving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Sleep until asked to stop; uvicorn's own loop wakes ten times a second."""
+        self.ready.set()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._leaving.wait()

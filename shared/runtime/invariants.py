@@ -19,11 +19,13 @@ from shared.events.executions import (
 from shared.events.results import ResultStored
 from shared.events.topics import Topic
 from shared.ports.documents import Document
+from shared.runtime.dead_letters import TARGET
 from shared.runtime.evidence import Call, Deed, Evidence, Stream
 
 _MINUTE = timedelta(seconds=60)
 _OUTBOX = timedelta(seconds=30)
 _CANCEL = timedelta(seconds=10)
+_HELD = timedelta(seconds=2)
 _HISTORY = frozenset({Topic.EXECUTION_EVENTS, Topic.POD_EVENTS, Topic.EXECUTION_RESULTS})
 """Topics whose every event gets a number in its execution's history."""
 _FAILURES = frozenset({Status.FAILED, Status.TIMEOUT, Status.ERROR})
@@ -74,11 +76,20 @@ def _is_over(execution: Document) -> bool:
 
 
 def _stored(evidence: Evidence) -> dict[str, list[ResultStored]]:
-    """Return what was said of each execution's end, one entry for each event."""
+    """Return what was said of each execution's end, one entry for each time that it was written.
+
+    The same event delivered again is equal to the last digit; an end that was written again under
+    the same id has another time.
+    """
     said: dict[str, list[ResultStored]] = defaultdict(list)
-    for event in evidence.events(ResultStored.TYPE):
-        if isinstance(event.data, ResultStored):
-            said[event.data.execution_id].append(event.data)
+    seen: set[tuple[str, datetime]] = set()
+    for logged in evidence.log:
+        event = logged.event
+        if event is None or not isinstance(event.data, ResultStored) or event.replay_id:
+            continue
+        if (event.id, event.time) not in seen:
+            seen.add((event.id, event.time))
+            said[event.subject].append(event.data)
     return said
 
 
@@ -233,7 +244,7 @@ def check_output_is_kept(evidence: Evidence) -> list[Violation]:
     printed = {d.pod_name: d for d in evidence.deeds if d.what == "end" and (d.stdout or d.stderr)}
     violations = []
     for deed in evidence.deeds:
-        if deed.what != "gone" or deed.pod_name not in printed:
+        if deed.what != "gone" or deed.pod_name not in printed or deed.by_stranger:
             continue
         if deed.execution_id not in ended or ended[deed.execution_id] > deed.at:
             violations.append(Violation(6, deed.pod_name, "was removed before its output was stored"))
@@ -475,20 +486,24 @@ def _cancels_late(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _output_after_the_end(evidence: Evidence) -> Iterator[Violation]:
-    last: dict[str, int] = {}
+    ends = {
+        document["execution_id"]: document
+        for document in evidence.documents.get("events", ())
+        if document["event_type"] == ResultStored.TYPE and document.get("seq") is not None
+    }
     for document in evidence.documents.get("events", ()):
-        if document["event_type"] == ResultStored.TYPE and document.get("seq") is not None:
-            last[document["execution_id"]] = document["seq"]
-    for document in evidence.documents.get("events", ()):
-        seq, execution_id = document.get("seq"), document.get("execution_id")
-        if document["event_type"] != ExecutionOutput.TYPE or seq is None:
+        end = ends.get(document.get("execution_id", ""))
+        if document["event_type"] != ExecutionOutput.TYPE or end is None:
             continue
-        if execution_id in last and seq > last[execution_id] and _was_cancelled(evidence, execution_id):
-            yield Violation(13, execution_id, "shows output after its end")
+        # An end waits for output that is late, but not for ever: the result has all of it anyway.
+        waited = document["stored_at"] - document["timestamp"]
+        late = waited >= _HELD or evidence.excused(document["timestamp"], document["stored_at"])
+        if document["seq"] > end["seq"] and not late and _was_cancelled(evidence, end):
+            yield Violation(13, end["execution_id"], "shows output after its end")
 
 
-def _was_cancelled(evidence: Evidence, execution_id: str) -> bool:
-    execution = evidence.executions().get(execution_id)
+def _was_cancelled(evidence: Evidence, end: Document) -> bool:
+    execution = evidence.executions().get(end["execution_id"])
     return execution is not None and execution["status"] == Status.CANCELLED
 
 
@@ -522,6 +537,8 @@ def _poison_lost(evidence: Evidence) -> Iterator[Violation]:
         record = logged.record
         if logged.understood or record.topic not in consumed - {Topic.DEAD_LETTERS}:
             continue
+        if any(name == TARGET for name, _ in record.headers):
+            continue  # a copy that was sent for one more try
         found = kept.get((record.topic, record.partition, record.offset))
         where = f"{record.topic}/{record.partition}@{record.offset}"
         if found is None:
@@ -607,6 +624,8 @@ def _orphans(evidence: Evidence) -> Iterator[Violation]:
     for collection in ("sagas", "idempotency_keys"):
         for document in evidence.documents.get(collection, ()):
             execution_id = document.get("execution_id")
+            if document.get("state") == "running":
+                continue  # the execution's id is chosen first: whoever repeats the request takes it up
             if execution_id is not None and execution_id not in executions and evidence.quiet:
                 yield Violation(19, f"{collection}/{document['_id']}", "belongs to no execution")
 

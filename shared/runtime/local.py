@@ -18,6 +18,7 @@ from shared.runtime.wiring import Embedded, open_embedded
 
 _LOG = logging.getLogger(__name__)
 _TRIM_EVERY = timedelta(hours=1)
+_REDIS_AGAIN = timedelta(seconds=5)
 
 
 def manifests() -> Path:
@@ -42,7 +43,10 @@ class EmbeddedSystem:
         """Take over running engines; `start` makes one."""
         self._engines = engines
         self._autoscaler = autoscaler
-        self._trimming = asyncio.create_task(self._trim(), name="retention")
+        self._chores = [
+            asyncio.create_task(self._trim(), name="retention"),
+            asyncio.create_task(self._keep_signals(), name="signals"),
+        ]
 
     @classmethod
     async def start(cls, settings: Settings) -> Self:
@@ -99,10 +103,26 @@ class EmbeddedSystem:
                     _LOG.info("%d records were past their retention", dropped)
             await self._engines.ports.clock.sleep(_TRIM_EVERY)
 
+    async def _keep_signals(self) -> None:
+        """Start the server of the signals again whenever it dies: it holds nothing that matters."""
+        redis = self._engines.redis
+        while True:
+            await redis.ended()
+            _LOG.warning("redis-server ended and is started again; streams poll meanwhile")
+            while True:
+                await redis.stop()
+                try:
+                    await redis.start()
+                except StartupError as error:
+                    _LOG.error("redis-server does not start: %s", error)
+                    await self._engines.ports.clock.sleep(_REDIS_AGAIN)
+                else:
+                    break
+
     async def stop(self) -> None:
         """Finish what was begun, put every function to zero, stop the engines."""
-        self._trimming.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._trimming
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         await self._autoscaler.stop()
         await self._engines.close()

@@ -217,7 +217,12 @@ class Pump:
                         await self._function.handle_record(record, self._needs)
                     self.counts.done += 1
                     return
-                event = decode(record.key, record.headers, record.value)
+                event = decode(
+                    record.key, record.headers, record.value, arrived_at=self._clock.now()
+                )
+                if event.replay_id is not None and not self.spec.accepts_replay:
+                    self.counts.skipped += 1
+                    return
                 if isinstance(event.data, TimerDue) and event.data.target != self.spec.slug:
                     self.counts.skipped += 1
                     return

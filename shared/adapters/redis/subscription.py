@@ -113,9 +113,9 @@ class RedisSubscription:
         while True:
             with suppress(RedisError, OSError, TimeoutError):
                 # Not borrowed: the pool is for commands, and small.
-                connection = self._pool.make_connection()
+                connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
                 try:
-                    await connection.connect()
+                    await connection.connect()  # type: ignore[no-untyped-call]
                     self._connection = connection
                     await self._send("SUBSCRIBE", *self._wanted)
                     pause = _FIRST_PAUSE

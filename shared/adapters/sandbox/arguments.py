@@ -99,7 +99,7 @@ def bubblewrap(job: Job, view: View, *, filtered: bool = True, sealed: bool = Tr
         *(part for folder in view.folders for part in ("--ro-bind", folder, folder)),
         *(part for name, target in view.links for part in ("--symlink", target, name)),
         *("--ro-bind", view.etc, "/etc", "--ro-bind", view.init, INIT),
-        *(part for bind in job.binds for part in ("--ro-bind", bind.shown_at or bind.path, bind.path)),
+        *(part for bind in job.binds for part in _bind(bind)),
         *_files(job.files),
         *("--proc", "/proc", "--dev", "/dev"),
         *_scratch("/tmp", job.limits.tmp_bytes),  # noqa: S108 - private to the sandbox
@@ -145,6 +145,10 @@ def enter(
         *(owner, owner, str(len(groups)), *groups),
         *(str(len(shown)), *(part for pair in shown for part in pair), "--"),
     ]
+
+
+def _bind(bind: Bind) -> tuple[str, str, str]:
+    return ("--ro-bind", bind.shown_at or bind.path, bind.path)
 
 
 def _files(names: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Final
 
 from shared.ports.cluster import Captured, Stream
 
+FIRST_SECONDS: Final = 0.001
+"""An unbuffered Python writes a line and its end apart; this makes them one chunk, not two."""
 GATHER_SECONDS: Final = 0.1
 CHUNK_BYTES: Final = 16 * 1024
 CHUNKS_A_SECOND: Final = 10
@@ -36,9 +38,9 @@ class _One:
 class Capture:
     """Both streams of one run.
 
-    The first byte of a stream is said at once; what follows is gathered until it is 100 ms old or
-    16 KiB long. Whatever the script does, no second has more than ten chunks, over both streams,
-    until the end, when everything that is left is said.
+    The first byte of a stream is said at once, that is after a millisecond; what follows is
+    gathered until it is 100 ms old or 16 KiB long. Whatever the script does, no second has more
+    than ten chunks, over both streams, until the end, when everything that is left is said.
     """
 
     __slots__ = ("_kept_limit", "_streams", "_times", "chunks")
@@ -68,7 +70,9 @@ class Capture:
 
     def due(self) -> float | None:
         """Return from when on `take` has something to say; None while nothing waits."""
-        moments = [moment for one in self._streams.values() if (moment := self._due(one)) is not None]
+        moments = [
+            moment for one in self._streams.values() if (moment := self._due(one)) is not None
+        ]
         if not moments:
             return None
         if len(self._times) == CHUNKS_A_SECOND:
@@ -125,8 +129,10 @@ class Capture:
     def _due(self, one: _One) -> float | None:
         if one.since is None:
             return None
-        if one.said == 0 or len(one.kept) - one.said >= CHUNK_BYTES:
+        if len(one.kept) - one.said >= CHUNK_BYTES:
             return one.since
+        if one.said == 0:
+            return one.since + FIRST_SECONDS
         return one.since + GATHER_SECONDS
 
     def _cut(self, stream: Stream, now: float) -> Chunk:

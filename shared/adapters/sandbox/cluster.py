@@ -81,7 +81,7 @@ class MemoryLedger:
 class _Entry:
     """One pod: its present state, all that was said of it, and its run while there is one."""
 
-    __slots__ = ("_cluster", "cancelled", "leaving", "log", "pod", "run", "spec")
+    __slots__ = ("_cluster", "leaving", "log", "pod", "run", "spec")
 
     def __init__(self, cluster: "SandboxCluster", pod: Pod, spec: PodSpec | None) -> None:
         self._cluster = cluster
@@ -89,8 +89,6 @@ class _Entry:
         self.pod = pod
         self.log: list[Pod | PodOutput] = [pod]
         self.run: Run | None = None
-        self.cancelled = False
-        """Asked for before there was a run."""
         self.leaving = False
         """To be removed as soon as it has ended."""
 
@@ -124,9 +122,7 @@ class _Entry:
     def ended(self, end: PodEnd) -> None:
         """Hear the evidence."""
         self.spec = None
-        self.say(
-            replace(self.pod, phase=PodPhase.ENDED, ended_at=self._cluster.now(), end=end)
-        )
+        self.say(replace(self.pod, phase=PodPhase.ENDED, ended_at=self._cluster.now(), end=end))
         if self.leaving:
             self._cluster.remove_later(self)
 
@@ -222,7 +218,7 @@ class SandboxCluster:
         self.offered = Offered()
         """The interpreters that were found; known after `start`."""
         self.notes: tuple[str, ...] = ()
-        """What start-up found worth saying: better groups that do not work, unreachable runtimes."""
+        """What start-up found worth saying: groups that do not work, runtimes out of reach."""
 
     # --------------------------------------------------------------------------------- lifetime
 
@@ -279,7 +275,7 @@ class SandboxCluster:
         stand = place / "shown"
         stand.mkdir(mode=0o755, exist_ok=True)
         self._stands = str(stand)
-        self._host = Host(
+        self._host = host = Host(
             binary=str(binary),
             view=_view(program, str(binary), place, self._extra_folders),
             filter_path=self._filter(place),
@@ -287,7 +283,7 @@ class SandboxCluster:
             base_uid=self._base_uid if drops_uid and Layer.UID not in self._without else None,
             sealed=Layer.SEALS not in self._without,
         )
-        self._isolation = self._report()
+        self._isolation = self._report(host)
         if self._is_probed:
             await self._prove()
 
@@ -319,12 +315,11 @@ class SandboxCluster:
             )
         return _written(place, "filter", seccomp.program(known))
 
-    def _report(self) -> Isolation:
+    def _report(self, host: Host) -> Isolation:
         def unless(layer: Layer, how: str) -> str:
             return "none" if layer in self._without else how
 
-        assert self._host is not None
-        uid = "shared" if self._host.base_uid is None else "per slot"
+        uid = "shared" if host.base_uid is None else "per slot"
         return Isolation(
             launcher="sandbox",
             layers={
@@ -341,7 +336,6 @@ class SandboxCluster:
 
     async def _prove(self) -> None:
         """Run process 1's own checks in a full sandbox, then kill it and see it go."""
-        assert self._host is not None
         job = Job(
             command=(arguments.INIT, "probe"),
             environment={},
@@ -371,7 +365,6 @@ class SandboxCluster:
         probe.judge([*findings, *outside], without=self._without)
 
     def _seen_from_outside(self, run: Run) -> list[probe.Finding]:
-        assert self._host is not None
         members = run.members()
         expected = None
         if os.geteuid() == 0:
@@ -528,13 +521,15 @@ class SandboxCluster:
         job: Job,
         listener: "_Entry | _Trial",
         limits: Limits,
-        timeout: float,  # noqa: ASYNC109
+        timeout: float,
         *,
         contents: Sequence[bytes],
         stdin: bytes | None,
     ) -> Run:
         """Take a slot and a group, and start; give both back where that fails."""
-        assert self._host is not None
+        host = self._host
+        if host is None:
+            raise TemporaryError("The sandbox is not running.")
         slot = self._free.popleft()
         leaf: groups.Leaf = NoLeaf()
         try:
@@ -546,7 +541,7 @@ class SandboxCluster:
             )
             run = Run(
                 asyncio.get_running_loop(),
-                self._host,
+                host,
                 leaf,
                 listener,
                 slot=slot,
@@ -576,17 +571,14 @@ class SandboxCluster:
             if not cancel:
                 await self._ledger.forget(name)
             return
-        is_over = entry.pod.phase is PodPhase.ENDED
-        if is_over:
+        if entry.run is None or entry.pod.phase is PodPhase.ENDED:
             if not cancel:
                 await self._remove(entry)
-            return
-        assert entry.run is not None
-        if cancel:
+        elif cancel:
             entry.run.order(Order.CANCEL, grace.total_seconds())
-            return
-        entry.leaving = True
-        entry.run.lose(grace.total_seconds())
+        else:
+            entry.leaving = True
+            entry.run.lose(grace.total_seconds())
 
     async def list(self) -> Sequence[Pod]:
         """Return every pod, ended ones included."""

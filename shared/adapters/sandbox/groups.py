@@ -48,8 +48,8 @@ class Leaf(Protocol):
     def members(self) -> list[int]:
         """Return the processes in it."""
 
-    def kill(self) -> None:
-        """Kill whatever is in it now."""
+    def kill(self, *, keep: int = -1) -> None:
+        """Kill whatever is in it now, but not the process `keep`: it reaps what dies."""
 
     def remove(self) -> bool:
         """Remove it; False while the kernel still holds it, so try again."""
@@ -187,12 +187,12 @@ class UnifiedLeaf:
         """Read `cgroup.procs`."""
         return _pids(self._folder)
 
-    def kill(self) -> None:
-        """Let the kernel do it at once where it can."""
+    def kill(self, *, keep: int = -1) -> None:
+        """Let the kernel do it at once where it can; who reaps stands outside of it."""
         try:
             _write(f"{self._folder}/cgroup.kill", "1")
         except OSError:
-            _kill_all(self.members())
+            _kill_all([pid for pid in self.members() if pid != keep])
 
     def remove(self) -> bool:
         """Remove the folder."""
@@ -316,9 +316,9 @@ class SplitLeaf:
         """Read `cgroup.procs` of the tree that every process joins first."""
         return _pids(self._folders["memory"])
 
-    def kill(self) -> None:
+    def kill(self, *, keep: int = -1) -> None:
         """Kill one by one; whoever calls comes again until nobody is left."""
-        _kill_all(self.members())
+        _kill_all([pid for pid in self.members() if pid != keep])
 
     def remove(self) -> bool:
         """Remove the folder of every tree."""
@@ -326,7 +326,8 @@ class SplitLeaf:
             if descriptor >= 0:
                 os.close(descriptor)
         self._alarm = self._watched = -1
-        return all([_removed(folder) for folder in dict.fromkeys(self._folders.values())])
+        # A list, not a generator: all of them are tried even if the first is still held.
+        return all([_removed(one) for one in dict.fromkeys(self._folders.values())])  # noqa: C419
 
 
 class SplitGroups:
@@ -349,9 +350,7 @@ class SplitGroups:
         for parent in self._parents.values():
             Path(parent).mkdir(exist_ok=True)
         self._has_cpu = Path(self._parents.get("cpu", "/nowhere"), "cpu.cfs_quota_us").exists()
-        self._has_swap_limit = Path(
-            self._parents["memory"], "memory.memsw.limit_in_bytes"
-        ).exists()
+        self._has_swap_limit = Path(self._parents["memory"], "memory.memsw.limit_in_bytes").exists()
         self.layers: Mapping[str, str] = {
             "memory": self.kind,
             "processes": f"{self.kind} and rlimit",
@@ -424,8 +423,8 @@ class NoLeaf:
         """Know nobody."""
         return []
 
-    def kill(self) -> None:
-        """Leave it to the caller, who kills the outer process."""
+    def kill(self, *, keep: int = -1) -> None:
+        """Leave it to the caller, who knows the outer process."""
 
     def remove(self) -> bool:
         """Have nothing to remove."""

@@ -147,11 +147,18 @@ static void be_born_in(const char *group)
             _exit(REFUSED);
         return;
     }
-    int status = 0;
+    int status = 0, last = REFUSED << 8;
     close_from(0);
-    while (waitpid((pid_t)child, &status, 0) < 0 && errno == EINTR)
-        ;
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : REFUSED);
+    /* Should bubblewrap be killed, its process 1 comes to us to be reaped, not to the machine's. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    for (;;) {
+        pid_t gone = waitpid(-1, &status, 0);
+        if (gone == (pid_t)child)
+            last = status;
+        if (gone < 0 && errno == ECHILD)
+            break;
+    }
+    _exit(WIFEXITED(last) ? WEXITSTATUS(last) : REFUSED);
 }
 
 static void join(const char *group)
@@ -455,11 +462,14 @@ static void probe(void)
     tell("seccomp", is_status(text, "Seccomp:", "2"), "must be 2");
     tell("uid", getuid() == 1000 && geteuid() == 1000 && getgid() == 1000 && getegid() == 1000,
          "must be 1000");
-    unsigned inner = 0, outer = 0, span = 0;
-    slurp("/proc/self/uid_map", text, sizeof text);
+    /* Inner uid, outer uid, how many: "      1000      70000          1". */
+    int end = slurp("/proc/self/uid_map", text, sizeof text);
+    const char *inner = text;
+    while (*inner == ' ')
+        inner++;
     tell("uid_map",
-         lines(text) == 1 && sscanf(text, "%u %u %u", &inner, &outer, &span) == 3 &&
-             inner == 1000 && span == 1,
+         lines(text) == 1 && strncmp(inner, "1000 ", 5) == 0 && end > 3 &&
+             strcmp(text + end - 3, " 1\n") == 0,
          "must be one single uid");
     slurp("/proc/net/dev", text, sizeof text);
     tell("network", lines(text) == 3 && strstr(text, " lo:"), "must have lo alone");

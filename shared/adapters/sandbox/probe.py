@@ -106,7 +106,7 @@ def judge(findings: Sequence[Finding], *, without: Collection[Layer] = ()) -> No
 
 def refused(words: str) -> StartupError:
     """Return the error for a sandbox that could not even be set up, by bubblewrap's own words."""
-    if "No permissions to create" in words or "user namespace" in words.lower():
+    if "No permissions to creat" in words or "user namespace" in words.lower():
         remedy = (
             "Allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
             "user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0)."

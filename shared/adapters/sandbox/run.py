@@ -108,8 +108,8 @@ class Run:
         "_leaf",
         "_limits",
         "_listener",
-        "_lost",
         "_loop",
+        "_lost",
         "_pending",
         "_pidfd",
         "_pipes",
@@ -123,7 +123,7 @@ class Run:
         "started",
     )
 
-    def __init__(  # noqa: D107
+    def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         host: Host,
@@ -209,7 +209,7 @@ class Run:
                 os.close(fd)
             raise
 
-    def _descriptors(  # noqa: D102
+    def _descriptors(
         self,
         contents: Sequence[bytes],
         stdin: bytes | None,
@@ -219,7 +219,7 @@ class Run:
     ) -> list[int]:
         """Open everything; return what lies at 0, 1, 2 ... in the sandbox."""
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        far.setblocking(True)
+        far.setblocking(True)  # noqa: FBT003 - its only spelling
         ours.append(near.detach())
         theirs.append(far.detach())
         fds = [self._host.null, -1, -1, theirs[0], -1]
@@ -373,9 +373,19 @@ class Run:
         return self._leaf.members()
 
     def kill(self) -> None:
-        """Kill the whole group from outside; without a group, death of the outer process does."""
-        self._leaf.kill()
+        """Kill from outside everybody but bubblewrap itself, which reaps process 1 and follows."""
+        self._leaf.kill(keep=self.pid)
+        if self._pidfd >= 0 and not self._leaf.joins:
+            with contextlib.suppress(OSError):
+                for child in _children(self.pid):
+                    os.kill(child, signal.SIGKILL)
+        if not self.ended:
+            self._loop.call_later(_OBEY_SECONDS, self._kill_outer)
+
+    def _kill_outer(self) -> None:
+        """Kill bubblewrap too: the kernel then ends the rest, and the machine's init reaps it."""
         if self._pidfd >= 0:
+            self._leaf.kill()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -568,6 +578,11 @@ class Run:
     def _chunks(self) -> int:
         """Count what was said and what `_finish` is about to say."""
         return self._capture.chunks + self._capture.waiting()
+
+
+def _children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123
+        return [int(word) for word in file.read().split()]
 
 
 def _stdin(data: bytes, theirs: list[int]) -> int:

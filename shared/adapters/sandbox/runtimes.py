@@ -97,7 +97,7 @@ def offered(
     """Look for interpreters in `folders`, by default the usual places and this user's home.
 
     All of them are asked for their version at once. `drops_uid` says that scripts run as somebody
-    else, by default as root; what only root can reach is then offered where the service `can_mount`.
+    else, by default as root; what only root can reach is then offered if the service `can_mount`.
     """
     drops = os.geteuid() == 0 if drops_uid is None else drops_uid
     candidates = list(_candidates(default_folders() if folders is None else folders))

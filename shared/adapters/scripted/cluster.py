@@ -5,6 +5,7 @@ life follows from its play alone. The ledger remembers what really happened, lon
 """
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -73,6 +74,8 @@ class Deed:
     spec: PodSpec
     stdout: bytes = b""
     stderr: bytes = b""
+    by_stranger: bool = False
+    """A removal that no `delete` of ours asked for."""
 
 
 @dataclass(slots=True)
@@ -107,6 +110,9 @@ def by_script(plays: Mapping[str, Play], otherwise: Play | None = None) -> Calla
 class ScriptedCluster:
     """A cluster without machines. Its pods outlive every client, as those of a real one do."""
 
+    remembers = True
+    """Whether the name of a removed pod stays taken, so that a late `create` makes no second one."""
+
     def __init__(self, clock: Clock, policy: Callable[[PodSpec], Play] | None = None) -> None:
         """Let a policy choose what each new pod does; without one, all do the same."""
         self._clock = clock
@@ -114,17 +120,18 @@ class ScriptedCluster:
         self._lives: dict[str, _Life] = {}
         self._watchers: set[_Watcher] = set()
         self._lost_answers: dict[str, int] = {}
+        self._removed: set[str] = set()
         self.ledger: list[Deed] = []
         """Every creation, end and removal, in order."""
 
     async def create(self, spec: PodSpec) -> None:
-        """Make the pod exist, once per name."""
+        """Make the pod exist, once per name: one that was deleted is not made again."""
         play = self._policy(spec)
         if play.refused:
             raise PermanentError(f"{spec.name} can never be made here")
         if play.creating:
             await self._clock.sleep(play.creating / 2)
-        if spec.name not in self._lives:
+        if spec.name not in self._lives and not (self.remembers and spec.name in self._removed):
             self._make(spec, play)
         if play.creating:
             await self._clock.sleep(play.creating / 2)
@@ -146,7 +153,10 @@ class ScriptedCluster:
         life = self._lives[spec.name] = _Life(spec, play, pod)
         self._note("create", life)
         self._say(life, pod)
-        life.task = asyncio.get_running_loop().create_task(self._live(life))
+        # In a context of its own: whatever becomes of the caller, the pod lives on.
+        life.task = asyncio.get_running_loop().create_task(
+            self._live(life), context=contextvars.Context()
+        )
 
     async def delete(self, name: str, *, grace: timedelta, cancel: bool = False) -> None:
         """End the pod if it runs, and remove it unless it is only to be cancelled."""
@@ -198,7 +208,9 @@ class ScriptedCluster:
         life = self._lives.get(name)
         if life is not None:
             await self._stop(life, Cause.POD_LOST, _NOTHING)
-            self._remove(life)
+            if self._lives.get(name) is not life:
+                return
+            self._remove(life, by_stranger=True)
 
     async def close(self) -> None:
         """Stop all pods and watches."""
@@ -290,8 +302,7 @@ class ScriptedCluster:
         if life.play.ignores_term and life.pod.phase is PodPhase.RUNNING:
             await self._clock.sleep(grace)
         life.killer.set()
-        # Shielded: the pod ends also if whoever asked for it dies.
-        await asyncio.shield(life.task)
+        await asyncio.wait({life.task})
 
     def _end(self, life: _Life, cause: Cause, *, started: bool) -> None:
         by_itself = cause is life.play.cause and life.verdict is None
@@ -321,17 +332,27 @@ class ScriptedCluster:
         printed = life.printed[stream]
         return Captured(printed[: life.spec.limits.output_kept_bytes], len(printed))
 
-    def _remove(self, life: _Life) -> None:
+    def _remove(self, life: _Life, *, by_stranger: bool = False) -> None:
         del self._lives[life.pod.name]
-        self._note("gone", life)
+        self._removed.add(life.pod.name)
+        self._note("gone", life, by_stranger=by_stranger)
         self._say(life, replace(life.pod, deleted=True))
 
     # --- saying ----------------------------------------------------------------------------------
 
-    def _note(self, what: Literal["create", "end", "gone"], life: _Life) -> None:
+    def _note(
+        self, what: Literal["create", "end", "gone"], life: _Life, *, by_stranger: bool = False
+    ) -> None:
         printed = life.printed if what == "end" else {"stdout": b"", "stderr": b""}
         self.ledger.append(
-            Deed(self._clock.now(), what, life.spec, printed["stdout"], printed["stderr"])
+            Deed(
+                at=self._clock.now(),
+                what=what,
+                spec=life.spec,
+                stdout=printed["stdout"],
+                stderr=printed["stderr"],
+                by_stranger=by_stranger,
+            )
         )
 
     def _say(self, life: _Life, pod: Pod) -> None:

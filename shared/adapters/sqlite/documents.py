@@ -7,10 +7,11 @@ from typing import Any
 
 import msgpack
 
+from shared.adapters.sqlite.instants import milliseconds
+from shared.adapters.sqlite.outbox import SqliteOutbox
 from shared.adapters.sqlite.store import SqliteStore
 from shared.domain.errors import AlreadyExists, PermanentError
 from shared.domain.times import to_milliseconds
-from shared.events.codec import decode, encode
 from shared.events.event import Event
 from shared.ports.clock import Clock
 from shared.ports.documents import Collection, Document, Filter, Sort
@@ -25,7 +26,7 @@ class SqliteDocuments:
     def __init__(self, store: SqliteStore, collection: Collection, clock: Clock) -> None:
         """Make the table and its columns where they are missing."""
         self._store = store
-        self._clock = clock
+        self._outbox = SqliteOutbox(store, collection.name, clock)
         self.name = collection.name
         self._fields = tuple(dict.fromkeys(f for i in collection.indexes for f in i.fields))
         self._table = f'"d_{collection.name}"'
@@ -33,19 +34,16 @@ class SqliteDocuments:
         columns = "".join(f', "{field}"' for field in self._fields)
         marks = ", ?" * len(self._fields)
         self._insert = (
-            f"INSERT INTO {self._table} (key, body, outbox, touched{columns})"  # noqa: S608 - names are ours
-            f" VALUES (?, ?, ?, ?{marks})"
+            f"INSERT INTO {self._table} (key, body{columns})"  # noqa: S608 - names are ours
+            f" VALUES (?, ?{marks})"
         )
         assignments = "".join(f', "{field}" = ?' for field in self._fields)
-        self._update = (
-            f"UPDATE {self._table} SET body = ?, outbox = ?, touched = ?{assignments} WHERE key = ?"  # noqa: S608
-        )
+        self._update = f"UPDATE {self._table} SET body = ?{assignments} WHERE key = ?"  # noqa: S608
 
     def _prepare(self, collection: Collection) -> None:
         connection = self._store.connection
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {self._table}"
-            " (key TEXT PRIMARY KEY, body BLOB NOT NULL, outbox BLOB, touched INTEGER)"
+            f"CREATE TABLE IF NOT EXISTS {self._table} (key TEXT PRIMARY KEY, body BLOB NOT NULL)"
         )
         present = {row[1] for row in connection.execute(f"PRAGMA table_info({self._table})")}
         added = [field for field in self._fields if field not in present]
@@ -60,10 +58,6 @@ class SqliteDocuments:
             connection.execute(
                 f'CREATE {unique}INDEX IF NOT EXISTS "{name}" ON {self._table} ({columns})'
             )
-        connection.execute(
-            f'CREATE INDEX IF NOT EXISTS "o_{collection.name}" ON {self._table} (touched)'
-            " WHERE outbox IS NOT NULL"
-        )
 
     def _fill(self, fields: Sequence[str]) -> None:
         connection = self._store.connection
@@ -86,16 +80,14 @@ class SqliteDocuments:
         self, key: str, document: Mapping[str, Any], *, emit: Sequence[Event] = ()
     ) -> Document:
         """Store a new document with its events; AlreadyExists where a unique key is taken."""
-        fresh = {**_clean(document), "version": 1}
+        fresh = {**document, "version": 1}
         fresh.pop("_id", None)
         body = _pack(fresh)
-        outbox = _pack_events(emit)
         try:
-            self._store.write(
-                self._insert, (key, body, outbox, self._touched(outbox), *self._columns(fresh))
-            )
+            self._store.write(self._insert, (key, body, *self._columns(fresh)))
         except sqlite3.IntegrityError as error:
             raise AlreadyExists(f"{self.name} has {key} already: {error}") from error
+        self._outbox.add(key, emit)
         await self._store.committed()
         return _document(key, body)
 
@@ -111,36 +103,33 @@ class SqliteDocuments:
         """Change the document if it matches, together with its events."""
         # No await between reading and writing: nothing else runs in this thread meanwhile.
         row = self._store.query(
-            f"SELECT body, outbox FROM {self._table} WHERE key = ?",  # noqa: S608
+            f"SELECT body FROM {self._table} WHERE key = ?",  # noqa: S608
             (key,),
         ).fetchone()
         if row is None:
             return None
         document = _unpack(row[0])
-        if not matches({"_id": key, **document}, _clean(when)):
+        if not matches({"_id": key, **document}, _as_kept(when)):
             return None
         for path, value in (set or {}).items():
-            _assign(document, path, _clean(value))
+            _assign(document, path, value)
         for path in unset:
             _remove(document, path)
         document["version"] = document.get("version", 0) + 1
         body = _pack(document)
-        outbox = _pack_events(emit, after=row[1])
         try:
-            self._store.write(
-                self._update,
-                (body, outbox, self._touched(outbox), *self._columns(document), key),
-            )
+            self._store.write(self._update, (body, *self._columns(document), key))
         except sqlite3.IntegrityError as error:
             raise AlreadyExists(f"{self.name}: {error}") from error
+        self._outbox.add(key, emit)
         await self._store.committed()
-        return {**document, "_id": key}
+        return _document(key, body)
 
     async def delete(self, key: str, *, when: Filter | None = None) -> bool:
         """Remove the document if it matches; say whether there was one."""
         if when is not None:
             document = await self.get(key)
-            if document is None or not matches(document, _clean(when)):
+            if document is None or not matches(document, _as_kept(when)):
                 return False
         done = self._store.write(f"DELETE FROM {self._table} WHERE key = ?", (key,))  # noqa: S608
         removed = done.rowcount > 0
@@ -156,7 +145,7 @@ class SqliteDocuments:
         limit: int | None = None,
     ) -> list[Document]:
         """Return matching documents, each with its key under `_id`."""
-        where = _clean(where)
+        where = _as_kept(where)
         sql, parameters, exact = self._condition(where)
         by_columns = exact and all(field in self._fields for field, _ in sort)
         statement = f"SELECT key, body FROM {self._table}{sql}"  # noqa: S608
@@ -177,7 +166,7 @@ class SqliteDocuments:
 
     async def count(self, where: Filter | None = None, *, limit: int | None = None) -> int:
         """Count matching documents, stopping at `limit` where one is given."""
-        where = _clean(where)
+        where = _as_kept(where)
         sql, parameters, exact = self._condition(where)
         if not exact:
             rows = self._store.query(f"SELECT key, body FROM {self._table}{sql}", parameters)  # noqa: S608
@@ -202,31 +191,11 @@ class SqliteDocuments:
         self, *, before: datetime, limit: int
     ) -> Sequence[tuple[str, Sequence[Event]]]:
         """Return keys and undelivered events of documents last written before an instant."""
-        rows = self._store.query(
-            f"SELECT key, outbox FROM {self._table}"  # noqa: S608
-            " WHERE outbox IS NOT NULL AND touched <= ? ORDER BY touched LIMIT ?",
-            (_column(before), limit),
-        ).fetchall()
-        return [(key, _unpack_events(outbox)) for key, outbox in rows]
+        return self._outbox.leftovers(before, limit)
 
     async def clear(self, sent: Mapping[str, Sequence[str]]) -> None:
         """Take events off their outboxes; unknown ones are ignored."""
-        for key, ids in sent.items():
-            row = self._store.query(
-                f"SELECT outbox FROM {self._table} WHERE key = ?",  # noqa: S608
-                (key,),
-            ).fetchone()
-            if row is None or row[0] is None:
-                continue
-            rest = [entry for entry in msgpack.unpackb(row[0]) if entry[0] not in ids]
-            self._store.write(
-                f"UPDATE {self._table} SET outbox = ? WHERE key = ?",  # noqa: S608
-                (msgpack.packb(rest) if rest else None, key),
-            )
-        await self._store.committed()
-
-    def _touched(self, outbox: bytes | None) -> int | None:
-        return None if outbox is None else _column(self._clock.now())
+        await self._outbox.clear(sent)
 
     def _columns(self, document: Document) -> list[Any]:
         return [_column(lookup(document, field)) for field in self._fields]
@@ -241,9 +210,7 @@ class SqliteDocuments:
                 exact = False
         return (f" WHERE {' AND '.join(parts)}" if parts else ""), parameters, exact
 
-    def _narrow(
-        self, field: str, condition: Any, parts: list[str], parameters: list[Any]
-    ) -> bool:
+    def _narrow(self, field: str, condition: Any, parts: list[str], parameters: list[Any]) -> bool:
         operators = condition if is_operators(condition) else {"$eq": condition}
         exact = True
         for name, operand in operators.items():
@@ -280,7 +247,7 @@ def _is_scalar(value: Any) -> bool:
 def _column(value: Any) -> Any:
     """Return a value as SQLite keeps it in a column: times as milliseconds since 1970."""
     if isinstance(value, datetime):
-        return int(value.timestamp() * 1000 + 0.5)
+        return milliseconds(value)
     if isinstance(value, bool):
         return f"\0{value}"  # SQLite would keep 1, which equals the number
     if isinstance(value, (dict, list)):
@@ -288,19 +255,28 @@ def _column(value: Any) -> Any:
     return value
 
 
-def _clean(value: Any) -> Any:
-    """Return a value with its times cut to milliseconds, as every store keeps them."""
-    if isinstance(value, datetime):
+def _as_kept(value: Any) -> Any:
+    """Return a filter with its times cut as stored ones are, so that equal ones are equal."""
+    kind = type(value)
+    if kind is datetime:
         return to_milliseconds(value)
-    if isinstance(value, Mapping):
-        return {key: _clean(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(inner) for inner in value]
+    if kind is dict:
+        return {name: _as_kept(inner) for name, inner in value.items()}
+    if kind is list or kind is tuple:
+        return [_as_kept(inner) for inner in value]
     return value
 
 
+def _stamp(value: Any) -> Any:
+    """Return what MessagePack cannot write by itself: times, cut to the millisecond."""
+    if isinstance(value, datetime):
+        seconds, rest = divmod(milliseconds(value), 1000)
+        return msgpack.Timestamp(seconds, rest * 1_000_000)
+    raise PermanentError(f"a document cannot hold a {type(value).__name__}")
+
+
 def _pack(document: Document) -> bytes:
-    return msgpack.packb(document, datetime=True)  # type: ignore[no-any-return]
+    return msgpack.packb(document, default=_stamp)  # type: ignore[no-any-return]
 
 
 def _unpack(body: bytes) -> Document:
@@ -317,21 +293,6 @@ def _documents(rows: sqlite3.Cursor) -> Iterator[Document]:
     return (_document(key, body) for key, body in rows)
 
 
-def _pack_events(events: Sequence[Event], after: bytes | None = None) -> bytes | None:
-    if not events:
-        return after
-    entries = msgpack.unpackb(after) if after else []
-    entries += [[event.id, event.key, *encode(event)] for event in events]
-    return msgpack.packb(entries)  # type: ignore[no-any-return]
-
-
-def _unpack_events(outbox: bytes) -> list[Event]:
-    return [
-        decode(key.encode(), tuple((name, value) for name, value in headers), body)
-        for _, key, headers, body in msgpack.unpackb(outbox)
-    ]
-
-
 def _assign(document: Document, path: str, value: Any) -> None:
     *parents, name = path.split(".")
     for parent in parents:
@@ -344,5 +305,3 @@ def _remove(document: Document, path: str) -> None:
     holder = lookup(document, ".".join(parents)) if parents else document
     if isinstance(holder, dict):
         holder.pop(name, None)
-
-

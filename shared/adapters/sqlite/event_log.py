@@ -125,9 +125,7 @@ class SqliteEventLog:
         for new in records:
             number = zlib.crc32(new.key) % TOPICS[Topic(new.topic)].partitions
             partition = self._partitions[TopicPartition(new.topic, number)]
-            record = Record(
-                new.topic, number, partition.written, new.key, new.headers, new.value
-            )
+            record = Record(new.topic, number, partition.written, new.key, new.headers, new.value)
             partition.written += 1
             headers = msgpack.packb(new.headers)
             rows.append((partition.base + record.offset, new.key, headers, new.value, at))
@@ -140,7 +138,7 @@ class SqliteEventLog:
         for partition, record in fresh:
             partition.remember(next(self._order), record)
             partition.end = record.offset + 1
-        self._wake({record.topic for _, record in fresh})
+        self._wake({record.place for _, record in fresh})
 
     @staticmethod
     def _forget(fresh: Sequence[tuple[_Partition, Record]]) -> None:
@@ -151,13 +149,14 @@ class SqliteEventLog:
         """Tell somebody in this process, at each commit, which topics have new records."""
         self._listeners.append(listener)
 
-    def _wake(self, topics: set[str]) -> None:
+    def _wake(self, places: set[TopicPartition]) -> None:
+        topics = {place.topic for place in places}
         for listener in self._listeners:
             listener(topics)
         for group in self._groups.values():
             for member in group.members:
                 if not topics.isdisjoint(member.topics):
-                    member.wake()
+                    member.arrived(places)
 
     async def join(self, group: str, topics: Sequence[str]) -> "SqliteConsumer":
         """Join a group; the first poll brings the assignment."""
@@ -262,10 +261,6 @@ class SqliteEventLog:
             for row in rows
         ]
 
-    def has_after(self, place: TopicPartition, offset: int) -> bool:
-        """Say whether there is a committed record at or past an offset."""
-        return offset < self._partitions[place].end
-
     async def trim(self) -> int:
         """Drop records that are past the retention of their topic; return how many."""
         now = self._clock.now()
@@ -309,6 +304,8 @@ class SqliteConsumer:
         self._assignment: frozenset[TopicPartition] = frozenset()
         self._next: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._ready: set[TopicPartition] = set()
+        """Partitions that may have records past our position; all others are known to have none."""
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -320,6 +317,13 @@ class SqliteConsumer:
         """Take note of a new share; it counts from the next poll on."""
         self._granted = partitions
         self.wake()
+
+    def arrived(self, places: set[TopicPartition]) -> None:
+        """Take note of partitions that have new records."""
+        mine = places & self._assignment
+        if mine:
+            self._ready |= mine
+            self.wake()
 
     def wake(self) -> None:
         """End a waiting poll."""
@@ -351,30 +355,36 @@ class SqliteConsumer:
         """
         if self._granted == self._assignment:
             return False
-        await self._log.commit_starts(self._group, self._granted - self._assignment)
-        for place in self._granted - self._assignment:
+        granted = self._granted
+        await self._log.commit_starts(self._group, granted - self._assignment)
+        if self._granted != granted:
+            # Shared out anew meanwhile: what was granted then may be somebody else's now.
+            return await self._take_assignment()
+        for place in granted - self._assignment:
             self._next[place] = self._log.committed(self._group, place)
-        for place in self._assignment - self._granted:
+        for place in self._assignment - granted:
             self._next.pop(place, None)
             self._paused.discard(place)
-        self._assignment = self._granted
+        self._assignment = granted
+        self._ready = set(self._assignment)
         return True
 
     def _collect(self, max_records: int) -> list[Record]:
-        ready = [
-            place
-            for place, offset in self._next.items()
-            if place not in self._paused and self._log.has_after(place, offset)
-        ]
-        if not ready:
+        found = []
+        for place in sorted(self._ready - self._paused):
+            records = self._log.after(place, self._next[place], max_records)
+            if records:
+                found.append(records)
+            else:
+                self._ready.discard(place)
+        if not found:
             return []
-        found = [self._log.after(place, self._next[place], max_records) for place in ready]
         # As they were appended, where that is known: what happened first is handled first.
         merged = found[0] if len(found) == 1 else heapq.merge(*found, key=lambda pair: pair[0])
-        records = [record for _, record in itertools.islice(merged, max_records)]
-        for record in records:
+        taken = [record for _, record in itertools.islice(merged, max_records)]
+        for record in taken:
             self._next[record.place] = record.offset + 1
-        return records
+        return taken
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Return no records of these partitions until they are resumed."""
@@ -396,4 +406,5 @@ class SqliteConsumer:
         self._log.leave(self._group, self)
         self._granted = self._assignment = frozenset()
         self._next.clear()
+        self._ready.clear()
         self.wake()

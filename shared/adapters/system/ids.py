@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from shared.domain.identifiers import uuid7
 
@@ -15,14 +16,16 @@ class SystemIds:
     Safe to use from several threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, nanoseconds: Callable[[], int] = time.time_ns) -> None:
+        """Read the time from the machine, or from whatever counts Unix nanoseconds."""
+        self._nanoseconds = nanoseconds
         self._last = 0
         self._lock = threading.Lock()
 
     def new(self) -> str:
         """Return a fresh uuid7: unique, and later ones sort after earlier ones."""
         random = int.from_bytes(os.urandom(10))
-        milliseconds = time.time_ns() // 1_000_000
+        milliseconds = self._nanoseconds() // 1_000_000
         fresh = (milliseconds << _RANDOM_BITS) | (random & ((1 << _RANDOM_BITS) - 1))
         with self._lock:
             if fresh <= self._last:

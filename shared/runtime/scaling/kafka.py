@@ -88,7 +88,7 @@ def decide_lags(
     if with_lag and (allow_idle or even):
         raise ValueError("limitToPartitionsWithLag goes with neither of the other two flags")
     partitions = len(lags)
-    bound = sum(lag.activity > 0 for lag in lags) if with_lag else partitions
+    bound = sum(lag.metric > 0 for lag in lags) if with_lag else partitions
     metric = sum(lag.metric for lag in lags)
     if even:
         metric = threshold * _even_share(metric, threshold=threshold, partitions=partitions)

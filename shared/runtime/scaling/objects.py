@@ -83,9 +83,7 @@ class CronTrigger:
     def is_open(self, now: datetime) -> bool:
         """Say whether the window is open: the next thing to happen is its end."""
         start, end = self.start.following(now), self.end.following(now)
-        if end is None:
-            return False
-        return start is None or end <= start
+        return start is None or (end is not None and end <= start)
 
 
 Trigger = KafkaTrigger | WorkloadTrigger | MongoTrigger | CronTrigger

@@ -101,7 +101,12 @@ def _decide_kafka(
         return Look(
             name=trigger.name, cause=trigger.name, failure=f"topic {trigger.topic} does not exist"
         )
-    lags = [lag_of(position, policy=trigger.offset_reset_policy) for position in positions]
+    lags = [
+        lag_of(position, policy=trigger.offset_reset_policy)
+        for position in positions
+        # Without an end offset a partition is as good as not there, also for the cap.
+        if position is not None
+    ]
     measure = decide_lags(lags, threshold=trigger.threshold, activation=trigger.activation)
     size = sum(lag.activity for lag in lags)
     whose = f" of {trigger.group}" if trigger.name == PREWAKE else ""
@@ -115,8 +120,7 @@ def _decide_count(trigger: WorkloadTrigger | MongoTrigger, value: int, *, cause:
 
 def _decide_cron(trigger: CronTrigger, now: datetime) -> Look:
     is_open = trigger.is_open(now)
-    # Outside its window it still tells the HPA 1, which is the HPA's minimum anyway.
-    measure = Measure(trigger.desired_replicas if is_open else 1, active=is_open)
+    measure = Measure(trigger.desired_replicas if is_open else 0, active=is_open)
     return _look(trigger, measure, size=measure.metric, cause=f"window {trigger.name} is open")
 
 

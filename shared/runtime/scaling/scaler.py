@@ -202,7 +202,12 @@ class Scaler:
                 f"trigger {blocker.name} cannot be built ({blocker.failure}),"
                 " which blocks all of them"
             )
-        failed = [f"{look.name} ({look.failure})" for look in looks if look.failure is not None]
+        # A fallback takes the place of the failure: to the operator the trigger is well.
+        failed = [
+            f"{look.name} ({look.failure})"
+            for look in looks
+            if look.failure is not None and not self._has_fallen_back(look)
+        ]
         causes = self._causes(looks)
         return self._judge_active(causes[0], failed) if causes else self._judge_idle(now, failed)
 
