@@ -1,1 +1,1 @@
-"""Waits for executions that want a slot or gave one back, decides who is next, says where each stands."""
+"""Waits for executions that want or return a slot, decides who is next, says where each stands."""

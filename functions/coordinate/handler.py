@@ -1,5 +1,6 @@
 """Own the queue: grant slots in order of rank, take them back, and let nobody wait for ever."""
 
+import contextlib
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ async def reconcile(needs: Needs) -> None:
 
     Called when a replica starts and every minute while it is awake.
     """
-    pool = await _pool(needs)
+    pool = await _resized(await _pool(needs), needs)
     for execution_id in sorted(pool["holders"]):
         execution = await needs.executions.get(execution_id)
         if execution is None or execution["status"] in TERMINAL:
@@ -101,7 +102,7 @@ async def _admit(execution_id: str, needs: Needs) -> None:
 
 
 async def _wait(execution: Document, needs: Needs) -> None:
-    """Say the position of an execution that has to wait, and see to it that it does not for ever."""
+    """Say the position of an execution that has to wait, and set an end to its waiting."""
     timer_id, document = timer(
         target="coordinate",
         kind="expire",
@@ -110,10 +111,8 @@ async def _wait(execution: Document, needs: Needs) -> None:
         correlation_id=execution["correlation_id"],
         traceparent=execution["traceparent"],
     )
-    try:
+    with contextlib.suppress(AlreadyExists):  # a redelivery: the timer is armed
         await needs.timers.insert(timer_id, document)
-    except AlreadyExists:
-        pass  # a redelivery: the timer is armed
     ahead = await needs.executions.count(
         {"status": Status.QUEUED.value, "rank": {"$lt": execution["rank"]}}
     )
@@ -161,8 +160,16 @@ async def _schedule(needs: Needs) -> None:
             sort=[("rank", 1)],
             limit=1,
         )
-        if not best or not await _grant(best[0], needs):
+        if not best:
             return
+        if not await _grant(best[0], needs) and not await _is_at_limit(best[0], needs):
+            return
+
+
+async def _is_at_limit(execution: Document, needs: Needs) -> bool:
+    """Say whether its user got the last allowed slot meanwhile: then the next user's turn is it."""
+    at_limit = rules.users_at_limit(await _pool(needs), needs.settings)
+    return execution["user_id"] in at_limit
 
 
 async def _grant(execution: Document, needs: Needs) -> bool:
@@ -241,6 +248,14 @@ async def _pool(needs: Needs) -> Document:
         return await needs.pools.insert(POOL, rules.new_pool(POOL, needs.settings))
     except AlreadyExists:
         return await _pool(needs)
+
+
+async def _resized(pool: Document, needs: Needs) -> Document:
+    """Give the pool the capacity that is set now; the document may stem from an earlier setting."""
+    capacity = rules.capacity(needs.settings)
+    if pool["capacity"] == capacity:
+        return pool
+    return await needs.pools.change(POOL, set={"capacity": capacity}) or await _pool(needs)
 
 
 async def _cancel(execution_id: str, needs: Needs) -> None:

@@ -15,17 +15,22 @@ def new_pool(name: str, settings: ExecutionSettings) -> dict[str, Any]:
     """Return the document of a pool with nothing taken."""
     return {
         "name": name,
-        "capacity": {
-            "slots": settings.max_concurrent_executions,
-            "cpu": settings.pool_cpu_millicores,
-            "memory": settings.pool_memory_bytes,
-        },
+        "capacity": capacity(settings),
         "holders": {},
     }
 
 
+def capacity(settings: ExecutionSettings) -> dict[str, int]:
+    """Return what a pool has in all."""
+    return {
+        "slots": settings.max_concurrent_executions,
+        "cpu": settings.pool_cpu_millicores,
+        "memory": settings.pool_memory_bytes,
+    }
+
+
 def holding(execution: Mapping[str, Any], at: datetime) -> dict[str, Any]:
-    """Return what an execution takes of a pool: a slot, and the processor and memory it asks for."""
+    """Return what an execution takes of a pool: a slot, and the share that it asks for."""
     limits = execution["limits"]
     return {
         "user": execution["user_id"],
@@ -61,7 +66,7 @@ def estimated_wait(
     position: int, recent: Sequence[Mapping[str, Any]], slots: int
 ) -> float | None:
     """Return position x mean duration of the last runs / slots; None with fewer than five runs."""
-    durations = [
+    durations: list[float] = [
         (run["finished_at"] - run["started_at"]).total_seconds()
         for run in recent
         if run.get("finished_at") and run.get("started_at")

@@ -1,1 +1,1 @@
-"""Waits for the clock, decides which deadlines are due, says so, and publishes what crashes left behind."""
+"""Waits for the clock, decides what is due, says so, and publishes what crashes left behind."""

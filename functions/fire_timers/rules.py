@@ -12,7 +12,7 @@ from shared.events.timers import TimerDue
 
 
 def due_event(timer: Mapping[str, Any], *, source: str, at: datetime) -> Event:
-    """Return the event of a timer; one timer at one instant is one event, however often it fires."""
+    """Return the event of a timer; a timer at one instant is one event, even if fired twice."""
     event_id = derived_id(timer["timer_id"], rfc3339(timer["due_at"]))
     return Event(
         id=event_id,

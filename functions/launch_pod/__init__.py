@@ -1,1 +1,1 @@
-"""Waits for scheduled executions and for orders to clean up, decides nothing, says what it made and removed."""
+"""Waits for scheduled executions and orders to clean up, decides nothing, says what it removed."""

@@ -66,8 +66,10 @@ async def _claim(event: Event, needs: Needs) -> Document | None:
     execution = await needs.executions.get(execution_id)
     if execution is None:
         return None
-    if execution.get("cancel_requested_at") and execution["status"] in may_claim:
-        await _say_cancelled(execution, event, needs)
+    if execution.get("cancel_requested_at"):
+        # In `launching` a crash may have left a pod, which the saga ends and the monitor reports.
+        if execution["status"] in may_claim:
+            await _say_cancelled(execution, event, needs)
         return None
     if execution.get("launch_cause") != event.id:
         return None

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
 from functions.monitor_pods import rules
-from shared.domain.errors import TemporaryError
+from shared.domain.errors import PermanentError, TemporaryError
 from shared.domain.executions import TERMINAL
 from shared.domain.identifiers import derived_id
 from shared.domain.tracing import child_traceparent
@@ -22,6 +23,8 @@ SOURCE = "/integr8s/monitor-pods"
 _QUEUE = "/integr8s/coordinate"
 _SWEEP_AGE = timedelta(seconds=60)
 _RECONNECT = timedelta(seconds=1)
+_SILENCE = timedelta(seconds=10)
+"""A watch may die without a word; sooner than the saga gives a run up whose end it did not hear."""
 _BATCH = 256
 
 
@@ -40,17 +43,21 @@ async def run(needs: Needs) -> None:
     It keeps no memory that matters: a new watch tells every pod's story from the start, and a
     fact's id follows from the pod, so what is said twice is the same event.
     """
+    stories: dict[str, rules.Story] = {}
     while True:
         seen: asyncio.Queue[Pod | PodOutput] = asyncio.Queue(maxsize=_BATCH * 4)
         watching = asyncio.create_task(_watch(needs.cluster, seen))
+        pause = _RECONNECT
         try:
-            await _follow(watching, seen, needs)
+            await _follow(watching, seen, stories, needs)
         except TemporaryError as error:
-            await needs.clock.sleep(max(error.retry_after, _RECONNECT))
+            stories.clear()  # what was noted as said may not have been
+            pause = max(error.retry_after, _RECONNECT)
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError, TemporaryError):
                 await watching
+        await needs.clock.sleep(pause)
 
 
 async def reconcile(needs: Needs) -> None:
@@ -70,18 +77,17 @@ async def _watch(cluster: Cluster, seen: "asyncio.Queue[Pod | PodOutput]") -> No
 
 
 async def _follow(
-    watching: "asyncio.Task[None]", seen: "asyncio.Queue[Pod | PodOutput]", needs: Needs
+    watching: "asyncio.Task[None]",
+    seen: "asyncio.Queue[Pod | PodOutput]",
+    stories: dict[str, rules.Story],
+    needs: Needs,
 ) -> None:
     """Say facts as they come, those that came together in one write."""
-    stories: dict[str, rules.Story] = {}
     while True:
-        first = asyncio.ensure_future(seen.get())
-        await asyncio.wait({first, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not first.done():
-            first.cancel()
-            watching.result()
-            return  # the watch ended by itself: a new one lists again
-        items = [first.result()]
+        first = await _next(watching, seen, needs)
+        if first is None:
+            return  # the watch ended, or fell silent: a new one lists again
+        items = [first]
         while len(items) < _BATCH and not seen.empty():
             items.append(seen.get_nowait())
         events: list[Event] = []
@@ -89,6 +95,26 @@ async def _follow(
             events += await _events(item, stories, needs)
         if events:
             await _publish(events, needs)
+
+
+async def _next(
+    watching: "asyncio.Task[None]", seen: "asyncio.Queue[Pod | PodOutput]", needs: Needs
+) -> Pod | PodOutput | None:
+    """Return what was seen next, or None where the watch is over or says nothing any more."""
+    if not seen.empty():
+        return seen.get_nowait()
+    getting = asyncio.ensure_future(seen.get())
+    silence = asyncio.ensure_future(needs.clock.sleep(_SILENCE))
+    try:
+        await asyncio.wait({getting, watching, silence}, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+        if watching.done():
+            watching.result()
+        return None
+    finally:
+        getting.cancel()
+        silence.cancel()
 
 
 async def _events(
@@ -140,7 +166,23 @@ def _predecessor(item: Pod | PodOutput, step: str, story: rules.Story) -> str:
 
 
 async def _publish(events: list[Event], needs: Needs) -> None:
-    """Publish, however long the log is away: a fact that is not said would be lost for good."""
+    """Publish, however long the log is away: a fact that is not said would be lost for good.
+
+    A fact that the log will never take is said without its output: one script that prints what
+    grows in JSON must neither lose its end nor stand in the way of other pods.
+    """
+    try:
+        await _publish_patiently(events, needs)
+    except PermanentError:
+        for event in events:
+            try:
+                await _publish_patiently([event], needs)
+            except PermanentError:
+                shorter = replace(event, data=rules.without_output(event.data))
+                await _publish_patiently([shorter], needs)
+
+
+async def _publish_patiently(events: list[Event], needs: Needs) -> None:
     while True:
         try:
             await needs.publisher.publish(events)

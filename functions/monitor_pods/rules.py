@@ -54,8 +54,24 @@ def facts_of(pod: Pod, story: Story) -> Facts:
     if pod.end is not None:
         facts += flushed(story)
         _add(facts, story, "ended", _terminal(pod, pod.end, story))
-        _add(facts, story, "terminated", _terminated(pod, pod.end, who))
+        _add(facts, story, "terminated", _terminated(pod.end, who))
     return facts
+
+
+def without_output(fact: Payload) -> Payload:
+    """Return a terminal fact as if all of its output had been cut; any other fact as it is."""
+    if "stdout_truncated" not in type(fact).model_fields:
+        return fact
+    cut = {
+        name: value
+        for stream in ("stdout", "stderr")
+        for name, value in (
+            (stream, ""),
+            (f"{stream}_base64", None),
+            (f"{stream}_truncated", True),
+        )
+    }
+    return fact.model_copy(update=cut)
 
 
 def output_of(chunk: PodOutput, story: Story) -> Facts:
@@ -126,7 +142,7 @@ def _who(pod: Pod, story: Story) -> dict[str, Any]:
     }
 
 
-def _terminated(pod: Pod, end: PodEnd, who: dict[str, Any]) -> PodTerminated:
+def _terminated(end: PodEnd, who: dict[str, Any]) -> PodTerminated:
     return PodTerminated(
         **who, exit_code=end.exit_code, reason=end.cause.value, message=end.message or None
     )

@@ -1,1 +1,1 @@
-"""Waits for every event about executions and users, decides its number in the history, stores it and nudges the streams."""
+"""Waits for every event, decides its number in the history, stores it and nudges the streams."""

@@ -184,6 +184,9 @@ async def _next_word(name: str, needs: Needs) -> None:
         await asyncio.wait({word, look}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         look.cancel()
+        if not word.done():
+            # Another process may store it, and then nobody here would ever take it out.
+            needs.history.waiting.pop(name, None)
 
 
 def _nudge(document: Document, needs: Needs) -> None:

@@ -26,7 +26,9 @@ def outputs_before(event: Event) -> int:
 
 def is_of_execution(event: Event) -> bool:
     """Say whether the event gets a number in the history of an execution."""
-    return event.topic is not Topic.USER_EVENTS and getattr(event.data, "execution_id", None) is not None
+    if event.topic is Topic.USER_EVENTS:
+        return False
+    return getattr(event.data, "execution_id", None) is not None
 
 
 def history_document(event: Event, seq: int | None, at: datetime) -> dict[str, Any]:

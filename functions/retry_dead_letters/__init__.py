@@ -1,1 +1,1 @@
-"""Waits for events that could not be handled, decides when each is tried again or given up, says so."""
+"""Waits for events that could not be handled, decides when each is retried or given up, says so."""

@@ -1,5 +1,6 @@
 """Keep what could not be handled, try it again with backoff, park what never works."""
 
+import contextlib
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,7 +26,6 @@ ORIGIN = "dlqorigin"
 """Header of a retried record: the id under which its dead letter is kept."""
 _KIND = "retry"
 _OPEN = {"$in": ["pending", "scheduled", "retried"]}
-_DUE = {"$in": ["pending", "scheduled"]}
 
 
 class Needs(NamedTuple):
@@ -40,7 +40,11 @@ class Needs(NamedTuple):
 async def handle_record(record: Record, needs: Needs) -> None:
     """Keep one failed delivery; the same event failing again counts on."""
     failure = _failure(record)
-    attempt = {"at": failure["failed_at"], "error": failure["error"], "by": f"{record.partition}:{record.offset}"}
+    attempt = {
+        "at": failure["failed_at"],
+        "error": failure["error"],
+        "by": f"{record.partition}:{record.offset}",
+    }
     held = await needs.dead_letters.get(failure["dead_letter_id"])
     if held is None:
         fresh = {**failure, "status": "pending", "attempts": [], "created_at": needs.clock.now()}
@@ -58,7 +62,7 @@ async def handle(event: Event, needs: Needs) -> None:
     if not isinstance(event.data, TimerDue) or event.data.kind != _KIND:
         return
     letter = await needs.dead_letters.get(event.data.key)
-    if letter is not None and letter["status"] in _DUE["$in"]:
+    if letter is not None and rules.is_due(letter, event.data.due_at):
         await _retry(letter, needs)
 
 
@@ -78,7 +82,7 @@ def _failure(record: Record) -> dict[str, Any]:
         "offset": int(headers["dlqoffset"]),
         "key": record.key,
         "headers": [
-            [name, value] for name, value in record.headers if not name.startswith("dlq")
+            [name, value] for name, value in record.headers if rules.is_original(name)
         ],
         "body": record.value,
         "function": function,
@@ -116,22 +120,34 @@ async def _plan(letter: Document, attempts: list[dict[str, Any]], needs: Needs) 
             correlation_id=letter["correlation_id"],
             traceparent=_trace(letter),
         )
-        try:
-            await needs.timers.insert(timer_id, document)
-        except AlreadyExists:
-            await needs.timers.change(
-                timer_id, set={"due_at": now + wait}, unset=["lease_until"]
-            )
+        await _arm(timer_id, document, needs)
     await needs.dead_letters.change(
-        letter["dead_letter_id"], when={"status": _OPEN}, set=change, emit=emit
+        letter["dead_letter_id"],
+        when={"status": _OPEN},
+        set=change,
+        emit=[] if _is_announcement(letter) else emit,
     )
+
+
+async def _arm(timer_id: str, document: Document, needs: Needs) -> None:
+    """Set a timer, or move it; it may fire and be removed between the two."""
+    while True:
+        with contextlib.suppress(AlreadyExists):
+            await needs.timers.insert(timer_id, document)
+            return
+        moved = await needs.timers.change(
+            timer_id, set={"due_at": document["due_at"]}, unset=["lease_until"]
+        )
+        if moved is not None:
+            return
 
 
 async def _retry(letter: Document, needs: Needs) -> None:
     """Send the original again, to its topic, marked for the function that failed.
 
     Sent before it is marked: a crash in between sends it twice, which its idempotent handler
-    bears; the other order would lose it.
+    bears; the other order would lose it. Marked only if it is as it was read: should it have failed
+    again already, its next try is planned and must not be struck off.
     """
     headers = tuple((name, bytes(value)) for name, value in letter["headers"])
     marked = (
@@ -151,10 +167,15 @@ async def _retry(letter: Document, needs: Needs) -> None:
     )
     await needs.dead_letters.change(
         letter["dead_letter_id"],
-        when={"status": _DUE},
+        when={"version": letter["version"]},
         set={"status": "retried", "next_retry_at": None, "resolved_at": needs.clock.now()},
-        emit=[retried],
+        emit=[] if _is_announcement(letter) else [retried],
     )
+
+
+def _is_announcement(letter: Document) -> bool:
+    """Say whether the letter is itself the word of a failure: telling of it would never end."""
+    return str(letter["event_type"]).startswith(("dlq.", SystemAlert.TYPE))
 
 
 def _say(

@@ -1,7 +1,9 @@
 """How often and how late a dead letter is tried again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from shared.events.topics import Topic
 
@@ -31,6 +33,8 @@ POLICIES = {
     Topic.TIMERS: _OTHERS,
 }
 _JITTER = 0.1
+_WAITING = frozenset({"pending", "scheduled"})
+_ADDED = ("dlq", "knativeerror")
 
 
 def policy_of(topic: str) -> Policy:
@@ -49,4 +53,18 @@ def delay(policy: Policy, attempt: int, chance: float) -> timedelta | None:
     if attempt <= policy.immediate:
         return timedelta(0)
     wait = policy.base * policy.factor ** (attempt - policy.immediate - 1)
-    return min(wait, policy.cap) * (1 - _JITTER + 2 * _JITTER * chance)
+    return min(wait * (1 - _JITTER + 2 * _JITTER * chance), policy.cap)
+
+
+def is_due(letter: Mapping[str, Any], due_at: datetime) -> bool:
+    """Say whether a timer that was due at this instant is the one that the letter waits for.
+
+    An earlier one, delivered again, is not: it was acted on, and the letter failed again since.
+    """
+    planned = letter.get("next_retry_at")
+    return letter["status"] in _WAITING and (planned is None or planned <= due_at)
+
+
+def is_original(header: str) -> bool:
+    """Say whether a header was the event's own, not added when it became a dead letter."""
+    return not header.startswith(_ADDED)

@@ -1,1 +1,1 @@
-"""Waits for every fact about an execution and for deadlines, decides which step is next or overdue, says so and orders what undoes it."""
+"""Waits for facts and deadlines, decides what is next or overdue, orders what undoes it."""

@@ -1,6 +1,7 @@
 """Guard an execution: note what happened, notice what did not, undo what was done."""
 
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -68,32 +69,36 @@ class Needs(NamedTuple):
 
 async def handle(event: Event, needs: Needs) -> None:
     """Join one more fact to the saga of its execution, or see what a deadline finds."""
-    if isinstance(event.data, TimerDue):
-        await _on_deadline(event.data.key, needs)
-        return
-    while True:
-        saga = await needs.sagas.get(saga_id_of(event.subject))
+    await handle_batch([event], needs)
+
+
+async def handle_batch(events: Sequence[Event], needs: Needs) -> None:
+    """Join facts about one execution that came close together, in one write."""
+    facts = [event for event in events if not isinstance(event.data, TimerDue)]
+    for event in events:
+        if isinstance(event.data, TimerDue):
+            await _on_deadline(event.data.key, needs)
+    while facts:
+        saga = await needs.sagas.get(saga_id_of(facts[0].subject))
         if saga is None:
-            saga = await _begin(event, needs)
-            if saga is None:
-                return
-        if await _join(saga, event, needs):
+            saga = await _new(facts[0].subject, needs)
+        if saga is None or await _join(saga, facts, needs):
             return
 
 
-async def _begin(event: Event, needs: Needs) -> Document | None:
-    """Start the saga of an execution, whichever of its facts came first."""
-    execution = await needs.executions.get(event.subject)
+async def _new(execution_id: str, needs: Needs) -> Document | None:
+    """Return the saga of an execution as it begins, whichever of its facts came first."""
+    execution = await needs.executions.get(execution_id)
     if execution is None:
         return None
     limit = needs.settings.queue_limit
-    saga_id = saga_id_of(event.subject)
     now = needs.clock.now()
     accepted = execution["accepted_at"]
-    saga: dict[str, Any] = {
-        "saga_id": saga_id,
+    return {
+        "version": 0,
+        "saga_id": saga_id_of(execution_id),
         "saga_name": rules.NAME,
-        "execution_id": event.subject,
+        "execution_id": execution_id,
         "user_id": execution["user_id"],
         "correlation_id": execution["correlation_id"],
         "traceparent": execution["traceparent"],
@@ -107,38 +112,39 @@ async def _begin(event: Event, needs: Needs) -> Document | None:
         "created_at": now,
         "updated_at": now,
         "completed_at": None,
+        "armed_at": None,
         "retry_count": 0,
         "deadline_at": rules.whole_deadline(accepted, execution["timeout_seconds"], limit),
         "queue_deadline_at": rules.queue_deadline(accepted, limit),
     }
-    # The alarm first: a crash in between leaves a timer without a saga, which is harmless. It rings
-    # before any step can be overdue, and finds most executions at their end.
-    saga["armed_at"] = await _arm(saga, now + rules.SHORTEST_WAIT, needs)
-    _describe(saga)
-    started = SagaStarted(**_who(saga), initial_event_id=event.id)
-    with contextlib.suppress(AlreadyExists):
-        return await needs.sagas.insert(saga_id, saga, emit=[_say(saga, started, needs)])
-    return await needs.sagas.get(saga_id)
 
 
-async def _join(saga: Document, event: Event, needs: Needs) -> bool:
-    """Write what the fact changes; say whether there was nothing to write or it was written."""
+async def _join(saga: Document, events: Sequence[Event], needs: Needs) -> bool:
+    """Write what the facts change; say whether there was nothing to write or it was written."""
     if saga["completed_at"] is not None:
-        return await _join_late(saga, event, needs)
+        return all([await _join_late(saga, event, needs) for event in events])
     before = set(rules.completed_steps(saga["facts"]))
-    if isinstance(event.data, ResultStored):
-        await _catch_up(saga, needs)
-    emit = _note(saga, event, needs)
-    if emit is None:
+    commands: list[Event] = []
+    is_changed = saga["version"] == 0
+    for event in events:
+        if isinstance(event.data, ResultStored):
+            await _catch_up(saga, needs)
+        noted = _note(saga, event, needs)
+        is_changed = is_changed or noted is not None
+        commands += noted or []
+    if not is_changed:
         return True
-    emit = _steps_done(saga, before, needs) + emit
+    emit = _steps_done(saga, before, needs) + commands
     if rules.is_over(saga["facts"]):
         emit += _finish(saga, needs)
+    if saga["version"] == 0:
+        started = SagaStarted(**_who(saga), initial_event_id=events[0].id)
+        return await _insert(saga, [_say(saga, started, needs), *emit], needs)
     return await _save(saga, emit, needs)
 
 
 async def _join_late(saga: Document, event: Event, needs: Needs) -> bool:
-    """Order the removal of a pod that appears when everything is over, as a slow launch makes it."""
+    """Order the removal of a pod that appears after the end, as a slow launch makes it."""
     if not isinstance(event.data, PodCreated) or "pod_created" in saga["facts"]:
         return True
     saga["facts"]["pod_created"] = event.time
@@ -159,7 +165,7 @@ def _note(saga: Document, event: Event, needs: Needs) -> list[Event] | None:
     """Enter the fact; return the commands that follow from it, or None where it is known."""
     facts, context = saga["facts"], saga["context"]
     match event.data:
-        case ExecutionRequested():
+        case ExecutionRequested() | ExecutionRejected(execution_id=None):
             return None
         case ExecutionQueued(position=0):
             return _first(facts, "granted", event.time, also="queued")
@@ -175,7 +181,7 @@ def _note(saga: Document, event: Event, needs: Needs) -> list[Event] | None:
             if context.get("cancel_requested_at"):
                 return None
             context |= {"cancel_requested_at": event.time, "cancelled_by": by, "reason": reason}
-            made = "granted" in facts and "ended" not in facts
+            made = _may_have_pod(facts) and "ended" not in facts
             return [_delete(saga, "cancelled", needs)] if made else []
         case (
             ExecutionCompleted()
@@ -209,6 +215,10 @@ def _first(
     if also is not None:
         facts.setdefault(also, at)
     return []
+
+
+def _may_have_pod(facts: dict[str, datetime]) -> bool:
+    return "granted" in facts or "pod_created" in facts
 
 
 def _pod_appeared(saga: Document, needs: Needs) -> list[Event]:
@@ -320,7 +330,7 @@ async def _overdue(saga: Document, needs: Needs) -> list[Event]:
     saga["retry_count"] += 1
     if "ended" not in facts and context.get("cancel_requested_at"):
         return _say_cancelled(saga, needs)
-    if "ended" not in facts and now >= saga["deadline_at"]:
+    if "result_stored" not in facts and now >= saga["deadline_at"]:
         return _force_end(saga, step, needs)
     match step.name:
         case "validate_execution" if context.get("alerted") != step.name:
@@ -339,6 +349,7 @@ async def _overdue(saga: Document, needs: Needs) -> list[Event]:
         case "run_script":
             return [_delete(saga, "deadline", needs), _timed_out(saga, needs)]
         case "store_result":
+            context["alerted"] = step.name
             return [_alert(saga, "result_late", "A result was not stored in time.", needs)]
         case _:
             return _clean_up_again(saga, needs)
@@ -346,7 +357,7 @@ async def _overdue(saga: Document, needs: Needs) -> list[Event]:
 
 def _force_end(saga: Document, step: rules.Step, needs: Needs) -> list[Event]:
     """Say the terminal fact that never came, at the bound of the whole saga."""
-    emit = [_delete(saga, "deadline", needs)] if "granted" in saga["facts"] else []
+    emit = [_delete(saga, "deadline", needs)] if _may_have_pod(saga["facts"]) else []
     if "started" in saga["facts"]:
         return [*emit, _timed_out(saga, needs)]
     reason = f"It did not get past {step.name} in the time that an execution has in all."
@@ -383,6 +394,22 @@ def _clean_up_again(saga: Document, needs: Needs) -> list[Event]:
     return [_delete(saga, "finished", needs, step=str(tries + 1))]
 
 
+async def _insert(saga: Document, emit: list[Event], needs: Needs) -> bool:
+    """Write a new saga and what it says in one; False where somebody else was first.
+
+    The alarm goes first: a crash in between leaves a timer without a saga, which is harmless. It
+    rings before any step can be overdue, and finds most executions at their end.
+    """
+    if saga["completed_at"] is None:
+        saga["armed_at"] = await _arm(saga, needs.clock.now() + rules.SHORTEST_WAIT, needs)
+    _describe(saga)
+    try:
+        await needs.sagas.insert(saga["saga_id"], saga, emit=emit)
+    except AlreadyExists:
+        return False
+    return True
+
+
 async def _save(saga: Document, emit: list[Event], needs: Needs) -> bool:
     """Write the saga and what it says in one; False where somebody else was first."""
     due = rules.deadline(saga) if saga["completed_at"] is None else None
@@ -414,11 +441,14 @@ async def _arm(saga: Document, due: datetime, needs: Needs) -> datetime:
         correlation_id=saga["correlation_id"],
         traceparent=saga["traceparent"],
     )
-    try:
-        await needs.timers.insert(timer_id, document)
-    except AlreadyExists:
-        await needs.timers.change(timer_id, set={"due_at": due}, unset=["lease_until"])
-    return due
+    while True:
+        with contextlib.suppress(AlreadyExists):
+            await needs.timers.insert(timer_id, document)
+            return due
+        moved = await needs.timers.change(timer_id, set={"due_at": due}, unset=["lease_until"])
+        if moved is not None:
+            return due
+        # It fired and was removed between the two: insert it again, or no alarm would ring.
 
 
 def _describe(saga: Document) -> None:

@@ -42,7 +42,9 @@ STEPS = (
     Step("store_result", "result_stored"),
     Step("clean_up", "pod_deleted"),
 )
-_LEVEL = {step.completed_by: number for number, step in enumerate(STEPS, start=1)}
+_LEVEL: Mapping[str, int] = {
+    step.completed_by: number for number, step in enumerate(STEPS, start=1)
+}
 UNDONE_BY_DELETION = frozenset({"create_pod", "start_script", "run_script"})
 COMPENSATED = ("run_script", "start_script", "create_pod", "allocate_resources")
 """Steps that leave something behind, newest first."""
@@ -70,7 +72,7 @@ def level(facts: Mapping[str, datetime]) -> int:
 
 
 def is_over(facts: Mapping[str, datetime]) -> bool:
-    """Say whether nothing is left to do: cleaned up, or the result is in and no slot was granted."""
+    """Say whether nothing is left: cleaned up, or the result is in and no slot was granted."""
     if "pod_deleted" in facts and "result_stored" in facts:
         return True
     return "result_stored" in facts and "granted" not in facts and "pod_created" not in facts
@@ -106,6 +108,7 @@ def deadline(saga: Mapping[str, Any]) -> datetime | None:
     if step is None:
         return None
     begun = max(started_at(step, facts), context.get("retried_at") or started_at(step, facts))
+    due: datetime
     wait = {
         "validate_execution": _ADMISSION,
         "create_pod": _CREATION,
@@ -114,17 +117,23 @@ def deadline(saga: Mapping[str, Any]) -> datetime | None:
         "store_result": _STORE,
         "clean_up": _CLEAN_UP,
     }.get(step.name)
-    if step.name == "allocate_resources" or context.get("alerted") == step.name:
+    alerted = context.get("alerted") == step.name
+    if step.name == "allocate_resources" or (alerted and step.name == "validate_execution"):
         due = saga["queue_deadline_at"]
+    elif alerted:
+        due = saga["deadline_at"]
     else:
         due = begun + (wait or timedelta(0))
     if context.get("cancel_requested_at") and "ended" not in facts:
         due = min(due, context["cancel_requested_at"] + CANCEL_WORD)
-    if "ended" not in facts:
-        due = min(due, saga["deadline_at"])
-    # What was said at a deadline needs a while to come back as a fact.
+    # What was said at a deadline needs a while to come back as a fact, but no retry may push the
+    # bound of the whole saga away; past that bound the last word is repeated like any other.
     retried = context.get("retried_at")
-    return max(due, retried + _AGAIN) if retried else due
+    if retried is not None:
+        due = max(due, retried + _AGAIN)
+    if "result_stored" not in facts and (retried is None or retried < saga["deadline_at"]):
+        due = min(due, saga["deadline_at"])
+    return due
 
 
 def whole_deadline(accepted_at: datetime, timeout_seconds: int, queue_limit: timedelta) -> datetime:
@@ -173,7 +182,7 @@ def compensations(facts: Mapping[str, datetime], terminal: str | None) -> list[s
     """Return the steps to undo after an end that was no success, newest first."""
     if terminal == "completed":
         return []
-    reached = level({fact: at for fact, at in facts.items() if fact not in ("ended",)})
+    reached = level({fact: at for fact, at in facts.items() if fact != "ended"})
     done = {step.name for step in STEPS if step.completed_by in facts}
     begun = {STEPS[min(reached, len(STEPS) - 1)].name} if "granted" in facts else set()
     return [name for name in COMPENSATED if name in done | begun]
@@ -181,5 +190,6 @@ def compensations(facts: Mapping[str, datetime], terminal: str | None) -> list[s
 
 def failed_step(facts: Mapping[str, datetime]) -> str:
     """Return the step in which the run ended that did not succeed."""
-    reached = [_LEVEL[fact] for fact in facts if _LEVEL.get(fact, 0) and _LEVEL[fact] < _LEVEL["ended"]]
+    levels = [_LEVEL.get(fact, 0) for fact in facts]
+    reached = [number for number in levels if number < _LEVEL["ended"]]
     return STEPS[max(reached, default=0)].name

@@ -1,5 +1,7 @@
 """What the runtime knows of `saga-step`."""
 
+from datetime import timedelta
+
 from functions.saga_step.handler import Needs
 from shared.events.executions import (
     ExecutionCancelled,
@@ -58,4 +60,5 @@ SPEC = FunctionSpec(
         SystemAlert,
     ),
     needs=Needs,
+    linger=timedelta(milliseconds=25),
 )

@@ -1,1 +1,1 @@
-"""Waits for a request, decides whether it is valid and whether there is room, says that it was accepted."""
+"""Waits for requests, decides whether each is valid and has room, says that it was accepted."""

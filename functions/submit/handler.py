@@ -1,5 +1,6 @@
 """Accept an execution: one write of its document and of the event that tells of it."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functions.submit import rules
 from shared.domain.errors import AlreadyExists, Refusal, TemporaryError
 from shared.domain.execution_settings import ExecutionSettings
 from shared.domain.executions import Status
+from shared.domain.identifiers import derived_id
 from shared.domain.runtimes import Offer
 from shared.events.event import Event
 from shared.events.executions import ExecutionRejected, ExecutionRequested, ExecutionSubmit
@@ -85,9 +87,10 @@ async def handle(event: Event, needs: Needs) -> None:
         if refusal.retry_after is not None:
             raise TemporaryError(refusal.detail, retry_after=refusal.retry_after) from refusal
         rejected = ExecutionRejected(code=refusal.code, message=refusal.detail)
-        await needs.publisher.publish(
-            [event.then(rejected, source=SOURCE, at=needs.clock.now())]
-        )
+        # Not under the subject that a stranger chose: it could name somebody's execution.
+        subject = derived_id(f"{event.source} {event.id}", "submission")
+        said = event.then(rejected, source=SOURCE, at=needs.clock.now(), subject=subject)
+        await needs.publisher.publish([said])
 
 
 async def submit(request: Request, needs: Needs) -> Accepted:
@@ -115,9 +118,11 @@ async def submit(request: Request, needs: Needs) -> Accepted:
     try:
         await _accept(request, wanted, execution_id, needs)
     except Refusal:
-        # A refused request burns nothing: the key is free for the next try.
-        await needs.idempotency_keys.delete(key, when={"version": reservation["version"]})
-        raise
+        if await needs.executions.get(execution_id) is None:
+            # A refused request burns nothing: the key is free for the next try.
+            await needs.idempotency_keys.delete(key, when={"version": reservation["version"]})
+            raise
+        # No room any more, but an earlier request under the key had found some before it died.
     await needs.idempotency_keys.change(
         key, when={"execution_id": execution_id}, set={"state": "completed"}
     )
@@ -197,11 +202,9 @@ async def _accept(
         source=SOURCE,
         at=document["accepted_at"],
     )
-    try:
+    # It is there where an earlier request under the same key stored it and died before its answer.
+    with contextlib.suppress(AlreadyExists):
         await needs.executions.insert(execution_id, document, emit=[requested])
-    except AlreadyExists:
-        # An earlier request under the same key stored it and died before it could say so.
-        return
     # What was accepted is never lost, not even by loss of power.
     await needs.executions.flush()
 

@@ -68,8 +68,10 @@ class _Reading:
             return default or ""
         return value
 
-    def data(self, holder: Mapping[str, Any], name: str, loc: tuple[str | int, ...]) -> bytes | None:
-        """Return the bytes of `name` or `name`_base64 of an object, or None where both are absent."""
+    def data(
+        self, holder: Mapping[str, Any], name: str, loc: tuple[str | int, ...]
+    ) -> bytes | None:
+        """Return the bytes of `name` or `name`_base64 of an object; None where both are absent."""
         plain, encoded = holder.get(name), holder.get(f"{name}_base64")
         if plain is not None and encoded is not None:
             self.wrong((*loc, name), f"give {name} or {name}_base64, not both", "value_error")

@@ -39,6 +39,11 @@ class FunctionSpec:
     accepts_replay: bool = False
     raw: bool = False
     """The handler takes records as they are: `handler.handle_record(record, needs)`."""
+    linger: timedelta = timedelta(0)
+    """How long events of one key are gathered for `handler.handle_batch(events, needs)`.
+
+    For functions that nobody waits for: what comes close together is one write instead of several.
+    """
     reconcile_every: timedelta | None = None
     """`handler.reconcile(needs)` is called at the start of a replica and this often after."""
 

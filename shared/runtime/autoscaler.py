@@ -5,7 +5,6 @@ for a function that sleeps: the decision is the same, only the wait for the next
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from datetime import datetime, timedelta
 
 from shared.domain.errors import TemporaryError
 from shared.ports.clock import Clock
-from shared.ports.cluster import Cluster, PodPhase
+from shared.ports.cluster import Cluster
 from shared.ports.event_log import EventLog
 from shared.ports.scaling import FunctionState, ScalingPoint
 from shared.runtime.outbox import Outbox
@@ -67,13 +66,17 @@ class Autoscaler:
         now = self._clock.now()
         self._functions = {slug: _Function(slug, one, now) for slug, one in scaled.items()}
         self._looks: set[asyncio.Task[None]] = set()
-        self._polling: asyncio.Task[None] | None = None
+        self._polling: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._poked: set[str] = set()
         self._stopping = False
 
     def start(self) -> None:
-        """Look now, and from now on."""
-        self._polling = asyncio.create_task(self._poll(), name="autoscaler")
+        """Look now, and from now on: at each function by itself, no drain holds up another."""
+        self._polling = [
+            asyncio.create_task(self._poll(function), name=f"autoscaler of {slug}")
+            for slug, function in self._functions.items()
+        ]
 
     def poke(self, topics: "frozenset[str] | set[str]") -> None:
         """Look at sleeping functions for which there is a record now."""
@@ -91,20 +94,21 @@ class Autoscaler:
     async def stop(self) -> None:
         """Put every function to zero; each finishes what it began."""
         self._stopping = True
-        if self._polling is not None:
-            self._polling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._polling
+        for task in self._polling:
+            task.cancel()
+        await asyncio.gather(*self._polling, return_exceptions=True)
         if self._looks:
             await asyncio.wait(self._looks)
         await asyncio.gather(
             *(self._apply(function, 0, "shutting down") for function in self._functions.values())
         )
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
     async def kill(self) -> None:
         """Drop every replica at once, as the death of the process would."""
         self._stopping = True
-        tasks = [task for task in (self._polling, *self._looks) if task is not None]
+        tasks = [*self._polling, *self._looks, *self._leaving]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -138,10 +142,9 @@ class Autoscaler:
             last_cold_start=function.last_cold_start,
         )
 
-    async def _poll(self) -> None:
+    async def _poll(self, function: _Function) -> None:
         while True:
-            for function in self._functions.values():
-                await self._look(function)
+            await self._look(function)
             await self._clock.sleep(_POLL)
 
     async def _poked_look(self, function: _Function) -> None:
@@ -155,7 +158,7 @@ class Autoscaler:
         async with function.looking:
             try:
                 await self._look_and_apply(function)
-            except Exception:
+            except Exception:  # noqa: BLE001 - one function's fault must not stop its scaling
                 _LOG.exception("the autoscaler could not look at %s", function.slug)
 
     async def _look_and_apply(self, function: _Function) -> None:
@@ -182,8 +185,9 @@ class Autoscaler:
                     where = trigger.filter_at(self._clock.now())
                     return Count(await documents.count(where, limit=trigger.threshold * 10))
                 case WorkloadTrigger():
-                    pods = await self._cluster.list()
-                    return Count(sum(pod.phase is not PodPhase.ENDED for pod in pods))
+                    # Ended ones too: while one exists its end may not be told yet, after a crash of
+                    # whoever watches, and nothing else would wake it.
+                    return Count(len(await self._cluster.list()))
                 case CronTrigger():
                     return None
         except TemporaryError as error:
@@ -203,7 +207,12 @@ class Autoscaler:
         else:
             leaving = function.replicas[wanted:]
             del function.replicas[wanted:]
-            await asyncio.gather(*(replica.stop() for replica in leaving))
+            # As tasks of their own: whoever gives up waiting must not cut their drain short.
+            stops = [asyncio.create_task(replica.stop()) for replica in leaving]
+            self._leaving.update(stops)
+            for stop in stops:
+                stop.add_done_callback(self._leaving.discard)
+            await asyncio.wait(stops)
         point = ScalingPoint(
             at=self._clock.now(),
             replicas=wanted,

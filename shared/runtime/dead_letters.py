@@ -1,4 +1,4 @@
-"""The record that an event becomes when it cannot be handled: bytes untouched, the failure beside."""
+"""The record that an event becomes when it cannot be handled: bytes kept, the failure beside."""
 
 from datetime import datetime
 

@@ -1,7 +1,7 @@
 """Functions by their slug: found, loaded when first needed, and given what they need."""
 
 import importlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -24,6 +24,7 @@ SLUGS = (
 )
 
 Handle = Callable[[Event, Any], Awaitable[None]]
+HandleBatch = Callable[[Sequence[Event], Any], Awaitable[None]]
 HandleRecord = Callable[[Record, Any], Awaitable[None]]
 Run = Callable[[Any], Awaitable[None]]
 
@@ -34,6 +35,7 @@ class Function:
 
     spec: FunctionSpec
     handle: Handle | None
+    handle_batch: HandleBatch | None
     handle_record: HandleRecord | None
     run: Run | None
     reconcile: Run | None
@@ -54,6 +56,7 @@ def load(slug: str) -> Function:
     return Function(
         spec=spec,
         handle=getattr(handler, "handle", None),
+        handle_batch=getattr(handler, "handle_batch", None),
         handle_record=getattr(handler, "handle_record", None),
         run=getattr(handler, "run", None),
         reconcile=getattr(handler, "reconcile", None),

@@ -154,7 +154,9 @@ def _ends_said(evidence: Evidence) -> Iterator[Violation]:
 
 def _ends_missing(evidence: Evidence) -> Iterator[Violation]:
     said = set(_stored(evidence))
-    waiting = {event.subject for _, _, event in evidence.outboxes if event.type == ResultStored.TYPE}
+    waiting = {
+        event.subject for _, _, event in evidence.outboxes if event.type == ResultStored.TYPE
+    }
     for execution_id, execution in evidence.executions().items():
         if _is_over(execution) and execution_id not in said | waiting:
             yield Violation(2, execution_id, f"is {execution['status']} and nobody was told")
@@ -182,7 +184,9 @@ def check_ends_in_time(evidence: Evidence) -> list[Violation]:
     ended = _ended_at(evidence)
     violations = []
     for execution_id, execution in evidence.executions().items():
-        within = evidence.caps.queue_limit + timedelta(seconds=execution["timeout_seconds"]) + _MINUTE
+        within = (
+            evidence.caps.queue_limit + timedelta(seconds=execution["timeout_seconds"]) + _MINUTE
+        )
         due = evidence.due(execution["accepted_at"], within)
         if ended.get(execution_id, evidence.at) > due:
             late = (ended.get(execution_id, evidence.at) - due).total_seconds()
@@ -247,7 +251,9 @@ def check_output_is_kept(evidence: Evidence) -> list[Violation]:
         if deed.what != "gone" or deed.pod_name not in printed or deed.by_stranger:
             continue
         if deed.execution_id not in ended or ended[deed.execution_id] > deed.at:
-            violations.append(Violation(6, deed.pod_name, "was removed before its output was stored"))
+            violations.append(
+                Violation(6, deed.pod_name, "was removed before its output was stored")
+            )
     for deed in printed.values():
         execution = executions.get(deed.execution_id)
         if execution is not None and execution["status"] == Status.COMPLETED:
@@ -259,7 +265,9 @@ def _lost_bytes(deed: Deed, execution: Document, kept: int) -> Iterator[Violatio
     for name, data in (("stdout", deed.stdout), ("stderr", deed.stderr)):
         stored = execution.get(name) or b""
         if stored != data[:kept]:
-            yield Violation(6, deed.execution_id, f"printed {len(data)} bytes of {name}, kept others")
+            yield Violation(
+                6, deed.execution_id, f"printed {len(data)} bytes of {name}, kept others"
+            )
         if bool(execution.get(f"{name}_truncated")) is not (len(data) > kept):
             yield Violation(6, deed.execution_id, f"does not say rightly whether {name} was cut")
 
@@ -437,7 +445,9 @@ def check_foreign_ids(evidence: Evidence) -> list[Violation]:
             )
     for operation, seen in answers.items():
         if len(seen) > 1:
-            violations.append(Violation(12, operation, f"tells foreign from unknown: {sorted(seen)}"))
+            violations.append(
+                Violation(12, operation, f"tells foreign from unknown: {sorted(seen)}")
+            )
     return violations
 
 
@@ -523,7 +533,9 @@ def _lagging(evidence: Evidence) -> Iterator[Violation]:
             done = position.start if position.committed is None else position.committed
             if done < position.end:
                 yield Violation(
-                    16, group, f"is stuck at {done} of {position.end} in {place.topic}/{place.partition}"
+                    16,
+                    group,
+                    f"is stuck at {done} of {position.end} in {place.topic}/{place.partition}",
                 )
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -16,6 +17,7 @@ from typing import Any
 
 from shared.domain.errors import MalformedEvent, PermanentError, TemporaryError
 from shared.events.codec import decode, header, type_of
+from shared.events.event import Event
 from shared.events.timers import TimerDue
 from shared.ports.clock import Clock
 from shared.ports.event_log import Consumer, EventLog, Record, TopicPartition
@@ -27,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 _POLL = timedelta(seconds=30)
 """Longest wait for records; a stop ends it at once."""
 _COMMIT_EVERY = timedelta(milliseconds=100)
+_DOUBLINGS = 10
+"""Times that a wait is doubled; some errors are waited out without end."""
 _OUTSTANDING = 500
 """Records of one partition that are read and not done, before it is paused."""
 
@@ -69,16 +73,21 @@ class Pump:
         self._dirty = asyncio.Event()
         self._stopping = asyncio.Event()
         self._consumer: Consumer | None = None
+        self._broken: asyncio.Future[None]
 
     async def run(self) -> None:
         """Handle records until `stop`; returns when all that was begun is done and committed."""
         topics = [topic.value for topic in self.spec.topics]
+        self._broken = asyncio.get_running_loop().create_future()
         self._consumer = consumer = await self._log.join(self.spec.slug, topics)
         committing = asyncio.create_task(self._commit_now_and_then(consumer))
         polling = asyncio.create_task(self._poll(consumer))
         stopping = asyncio.create_task(self._stopping.wait())
+        ends: set[asyncio.Future[Any]] = {polling, committing, stopping, self._broken}
         try:
-            await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping.is_set():
+                _raise_of(polling, committing, self._broken)
             await _cancel(polling)
             while self._workers:
                 await asyncio.wait(self._workers)
@@ -86,8 +95,8 @@ class Pump:
             with contextlib.suppress(TemporaryError):
                 await self._commit(consumer)
         finally:
-            for task in (polling, stopping, committing, *self._workers):
-                task.cancel()
+            for end in (*ends, *self._workers):
+                end.cancel()
             await consumer.close()
 
     def stop(self) -> None:
@@ -127,15 +136,28 @@ class Pump:
             self.counts.skipped += 1
             self._finished(record)
             return
-        lane = (record.topic, record.key)
+        # Who takes batches wants all that is known of a key together, whatever the topic.
+        is_batched = self._function.handle_batch is not None
+        lane = ("" if is_batched else record.topic, record.key)
         waiting = self._lanes.get(lane)
         if waiting is not None:
             waiting.append(record)
             return
         self._lanes[lane] = deque([record])
-        worker = asyncio.create_task(self._work(lane))
+        work = self._work_batches if is_batched else self._work
+        worker = asyncio.create_task(work(lane))
         self._workers.add(worker)
-        worker.add_done_callback(self._workers.discard)
+        worker.add_done_callback(self._worker_ended)
+
+    def _worker_ended(self, worker: "asyncio.Task[None]") -> None:
+        """Make an end by error known: its lane would stand still, and its partition with it."""
+        self._workers.discard(worker)
+        if worker.cancelled():
+            error: BaseException | None = RuntimeError("a handler was cancelled by nobody of ours")
+        else:
+            error = worker.exception()
+        if error is not None and not self._broken.done():
+            self._broken.set_exception(error)
 
     def _is_wanted(self, record: Record) -> bool:
         if self.spec.raw and record.topic in self._whole:
@@ -154,10 +176,57 @@ class Pump:
             while waiting:
                 record = waiting[0]
                 if record.place in self._marks:
-                    await self._handle(record)
+                    if not await self._handle(record):
+                        break
                     self._finished(record)
                 waiting.popleft()
         del self._lanes[lane]
+
+    async def _work_batches(self, lane: tuple[str, bytes | None]) -> None:
+        waiting = self._lanes[lane]
+        while waiting:
+            await self._clock.sleep(self.spec.linger)
+            async with self._slots:
+                batch = list(waiting)
+                done = await self._handle_batch([r for r in batch if r.place in self._marks])
+            if not done:
+                break
+            for record in batch:
+                waiting.popleft()
+                self._finished(record)
+        del self._lanes[lane]
+
+    async def _handle_batch(self, records: Sequence[Record]) -> bool:
+        """Handle records of one key together; where that fails, each finds its own end.
+
+        Says whether all of them are done with.
+        """
+        try:
+            events = [event for record in records if (event := self._event(record)) is not None]
+            if events and self._function.handle_batch is not None:
+                async with asyncio.timeout(self.spec.time_limit.total_seconds()):
+                    await self._function.handle_batch(events, self._needs)
+            self.counts.done += len(events)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - each record is tried again by itself, and told
+            _LOG.debug("%s handles %d records one by one: %r", self.spec.slug, len(records), error)
+            return all([await self._handle(record) for record in records])
+        return True
+
+    def _event(self, record: Record) -> Event | None:
+        """Return the event of a record, or None where it is not for this function.
+
+        Raises:
+            MalformedEvent: It is none.
+        """
+        event = decode(record.key, record.headers, record.value, arrived_at=self._clock.now())
+        is_replay = event.replay_id is not None and not self.spec.accepts_replay
+        is_others = isinstance(event.data, TimerDue) and event.data.target != self.spec.slug
+        if is_replay or is_others:
+            self.counts.skipped += 1
+            return None
+        return event
 
     def _finished(self, record: Record) -> None:
         mark = self._marks.get(record.place)
@@ -175,8 +244,12 @@ class Pump:
             consumer.pause(fresh)
             self._paused |= fresh
 
-    async def _handle(self, record: Record) -> None:
-        """Handle a record, or hand it to the topic of dead letters: the partition moves on."""
+    async def _handle(self, record: Record) -> bool:
+        """Handle a record, or hand it to the topic of dead letters: the partition moves on.
+
+        Says whether it is done with. It is not where the log or a store is away for so long that
+        this replica is stopped meanwhile; then it stays uncommitted, for another one.
+        """
         attempt = 0
         while True:
             attempt += 1
@@ -186,11 +259,12 @@ class Pump:
                 raise
             except Exception as error:  # noqa: BLE001 - a handler's bug must not stop the partition
                 if self._gives_up(error, attempt):
-                    await self._dead_letter(record, error, attempt)
-                    return
+                    return await self._dead_letter(record, error, attempt)
+                if self._stopping.is_set() and attempt >= self.spec.retry.attempts:
+                    return False
                 await self._clock.sleep(self._pause_after(error, attempt))
             else:
-                return
+                return True
 
     def _gives_up(self, error: Exception, attempt: int) -> bool:
         if isinstance(error, PermanentError):
@@ -203,7 +277,7 @@ class Pump:
 
     def _pause_after(self, error: Exception, attempt: int) -> timedelta:
         retry = self.spec.retry
-        wait = retry.first_delay * 2 ** (attempt - 1)
+        wait: timedelta = retry.first_delay * 2 ** min(attempt - 1, _DOUBLINGS)
         if isinstance(error, TemporaryError):
             wait = max(wait, error.retry_after)
         return min(wait, retry.longest_delay)
@@ -217,14 +291,8 @@ class Pump:
                         await self._function.handle_record(record, self._needs)
                     self.counts.done += 1
                     return
-                event = decode(
-                    record.key, record.headers, record.value, arrived_at=self._clock.now()
-                )
-                if event.replay_id is not None and not self.spec.accepts_replay:
-                    self.counts.skipped += 1
-                    return
-                if isinstance(event.data, TimerDue) and event.data.target != self.spec.slug:
-                    self.counts.skipped += 1
+                event = self._event(record)
+                if event is None:
                     return
                 if self._function.handle is None:
                     raise MalformedEvent(f"{self.spec.slug} handles no events")
@@ -233,8 +301,8 @@ class Pump:
         except TimeoutError as error:
             raise TemporaryError(f"no end after {limit:g} s") from error
 
-    async def _dead_letter(self, record: Record, error: Exception, attempts: int) -> None:
-        """Return once the dead letter is acknowledged; the offset may be committed only then."""
+    async def _dead_letter(self, record: Record, error: Exception, attempts: int) -> bool:
+        """Say, once it is sure, whether the letter is acknowledged: only then may be committed."""
         letter = dead_letter(
             record, error, function=self.spec.slug, attempts=attempts, at=self._clock.now()
         )
@@ -242,6 +310,8 @@ class Pump:
             try:
                 await self._log.append([letter])
             except TemporaryError as away:
+                if self._stopping.is_set():
+                    return False
                 await self._clock.sleep(away.retry_after)
             else:
                 break
@@ -249,6 +319,7 @@ class Pump:
         _LOG.error(
             "%s could not handle a record of %s: %s", self.spec.slug, record.topic, error
         )
+        return True
 
     async def _commit_now_and_then(self, consumer: Consumer) -> None:
         while True:
@@ -270,6 +341,13 @@ class Pump:
         }
         if offsets:
             await consumer.commit(offsets)
+
+
+def _raise_of(*ended: "asyncio.Future[None]") -> None:
+    """Raise what one of them ended by: none of them ends while all is well."""
+    for one in ended:
+        if one.done():
+            one.result()
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

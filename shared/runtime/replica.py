@@ -74,7 +74,7 @@ class Replica:
         while not self._stopped:
             try:
                 await self._running.run()
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it was, another try may succeed
                 _LOG.exception("a replica of %s died and starts again", self._function.spec.slug)
                 await self._ports.clock.sleep(_RESTART)
                 self._running = self._new()
@@ -90,7 +90,7 @@ class Replica:
                 _LOG.warning("%s could not reconcile: %s", self._function.spec.slug, error)
                 await self._ports.clock.sleep(error.retry_after)
                 continue
-            except Exception:
+            except Exception:  # noqa: BLE001 - its replica handles events all the same
                 _LOG.exception("%s has a bug in its reconcile", self._function.spec.slug)
             await self._ports.clock.sleep(every)
 

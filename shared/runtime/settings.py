@@ -1,5 +1,6 @@
 """Settings: read once from the environment, by the process entry, and passed on as values."""
 
+import contextlib
 import os
 import secrets
 from functools import cached_property
@@ -36,7 +37,7 @@ class Settings(BaseSettings):
     """Name of the administrator that the first start creates."""
     admin_password: SecretStr | None = None
     """Password of that administrator; without it a random one is printed once."""
-    secret_key: SecretStr | None = None
+    secret_key: SecretStr | None = Field(default=None, min_length=32)
     """Signs sessions, at least 32 characters; without it one is made and kept in the data dir."""
     rate_limit_enabled: bool = True
     """Switch of the rate limits."""
@@ -102,11 +103,16 @@ class Settings(BaseSettings):
         if self.secret_key is not None:
             return self.secret_key.get_secret_value()
         path = self.data_dir / "secret.key"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return path.read_text().strip()
-        except FileNotFoundError:
-            key = secrets.token_urlsafe(48)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(key)
-            return key
+        key = secrets.token_urlsafe(48)
+        # Written aside and moved: a crash in between must not leave an empty key that signs.
+        aside = path.with_suffix(".new")
+        aside.unlink(missing_ok=True)
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+        return key

@@ -4,7 +4,9 @@ import asyncio
 import fcntl
 import hashlib
 import os
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from shared.runtime.outbox import Collection, Outbox
 from shared.runtime.ports import Ports
 from shared.runtime.settings import Settings
 
+_LAST_WORDS = timedelta(seconds=5)
+"""How long a process that stops waits for the log to take its last events."""
 _SANDBOX_SLOTS_SPARE = 16
 """Sandboxes beyond the slots of the pool: ended ones hold theirs until they are cleaned up."""
 
@@ -71,13 +75,22 @@ class Embedded:
     lock: "DataLock"
 
     async def close(self) -> None:
-        """Stop the engines, in the order in which nothing is lost."""
-        await self.sandbox.stop()
-        await self.ports.outbox.drain()
-        await self.signals.close()
-        await self.redis.stop()
-        await self.store.close()
-        self.lock.release()
+        """Stop the engines, in the order in which nothing is lost; each, whatever another does."""
+        async with AsyncExitStack() as engines:
+            engines.callback(self.lock.release)
+            engines.push_async_callback(self.store.close)
+            engines.push_async_callback(self.redis.stop)
+            engines.push_async_callback(self.signals.close)
+            engines.push_async_callback(self._publish_the_rest)
+            engines.push_async_callback(self.sandbox.stop)
+
+    async def _publish_the_rest(self) -> None:
+        """Empty the outboxes; with a log that is away, what they hold waits for the next start."""
+        try:
+            async with asyncio.timeout(_LAST_WORDS.total_seconds()):
+                await self.ports.outbox.drain()
+        except TimeoutError:
+            self.ports.outbox.abandon()
 
 
 class DataLock:
@@ -140,6 +153,29 @@ def ports_over(
         offer=offer,
         settings=settings,
     )
+
+
+@dataclass(slots=True)
+class Stored:
+    """What one database file holds, without any engine that would act on it: for `doctor`."""
+
+    store: SqliteStore
+    collections: dict[str, Collection]
+    log: SqliteEventLog
+
+    @classmethod
+    def open(cls, path: Path) -> "Stored":
+        """Open a file.
+
+        Raises:
+            StartupError: It cannot be opened, or was written by a newer version.
+        """
+        clock, store = SystemClock(), SqliteStore(path)
+        return cls(store, collections(store, clock), SqliteEventLog(store, clock))
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self.store.close()
 
 
 async def open_embedded(settings: Settings) -> Embedded:

@@ -59,11 +59,13 @@ def _make(draft: Path, shipped: Path) -> list[str]:
         return []
     failures = []
     for compiler in compilers():
+        reasons = []
         for words in _ways():
-            failure = _compile([*compiler, *words, "-o", str(draft)])
-            if not failure:
+            reason = _compile([*compiler, *words, "-o", str(draft)])
+            if not reason:
                 return []
-        failures.append(f"{compiler[0]}: {failure}")
+            reasons.append(reason)
+        failures.append(f"{compiler[0]}: {reasons[-1]}")
     return failures or ["no C compiler was found"]
 
 

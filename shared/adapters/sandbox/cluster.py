@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 from shared.adapters.sandbox import arguments, build, groups, probe, runtimes, seccomp
 from shared.adapters.sandbox.arguments import Bind, Job, View
 from shared.adapters.sandbox.capture import Chunk
-from shared.adapters.sandbox.groups import Groups, NoGroups, NoLeaf
+from shared.adapters.sandbox.groups import Groups, Leaf, NoGroups, NoLeaf
 from shared.adapters.sandbox.probe import Layer
 from shared.adapters.sandbox.run import Host, Order, Run
 from shared.adapters.sandbox.runtimes import Interpreter, Offered
@@ -208,6 +208,8 @@ class SandboxCluster:
         self._free: deque[int] = deque(range(slots))
         self._all_free: asyncio.Future[None] | None = None
         self._leaves = 0
+        self._spare: Leaf | None = None
+        self._spare_limits = Limits()
         self._groups: Groups = NoGroups()
         self._host: Host | None = None
         self._stands = ""
@@ -420,6 +422,9 @@ class SandboxCluster:
             self._all_free = None
 
     def _close(self) -> None:
+        if self._spare is not None:
+            self._spare.remove()
+        self._spare = None
         self._groups.close()
         if self._null >= 0:
             os.close(self._null)
@@ -452,6 +457,7 @@ class SandboxCluster:
             raise PermanentError(f"{' '.join(language)} is not installed on this machine.")
         if not self._free:
             raise TemporaryError("Every slot is taken.", retry_after=_FULL_AGAIN)
+        _refuse_oddities(spec)
         done = self._creating[spec.name] = asyncio.get_running_loop().create_future()
         try:
             await self._create(spec, interpreter)
@@ -531,14 +537,9 @@ class SandboxCluster:
         if host is None:
             raise TemporaryError("The sandbox is not running.")
         slot = self._free.popleft()
-        leaf: groups.Leaf = NoLeaf()
+        leaf: Leaf = NoLeaf()
         try:
-            self._leaves += 1
-            leaf = self._groups.leaf(
-                f"run-{os.getpid()}-{self._leaves}",
-                limits,
-                processes=limits.processes + arguments.OWN_PROCESSES,
-            )
+            leaf = self._take_leaf(limits)
             run = Run(
                 asyncio.get_running_loop(),
                 host,
@@ -556,6 +557,31 @@ class SandboxCluster:
             self._free.append(slot)
             raise
         return run
+
+    def _take_leaf(self, limits: Limits) -> Leaf:
+        """Return a group, most often one that was made while nobody waited for it."""
+        leaf, self._spare = self._spare, None
+        if leaf is not None and self._spare_limits != limits:
+            leaf.remove()
+            leaf = None
+        self._spare_limits = limits
+        asyncio.get_running_loop().call_soon(self._make_spare)
+        return self._make_leaf() if leaf is None else leaf
+
+    def _make_spare(self) -> None:
+        """Make the next group as the last one was: most runs have the same limits."""
+        if self._spare is None and self._host is not None:
+            with contextlib.suppress(OSError):
+                self._spare = self._make_leaf()
+
+    def _make_leaf(self) -> Leaf:
+        limits = self._spare_limits
+        self._leaves += 1
+        return self._groups.leaf(
+            f"run-{os.getpid()}-{self._leaves}",
+            limits,
+            processes=limits.processes + arguments.OWN_PROCESSES,
+        )
 
     async def delete(self, name: str, *, grace: timedelta, cancel: bool = False) -> None:
         """End and remove it, or with `cancel` end and keep it; see the port.
@@ -641,7 +667,13 @@ class SandboxCluster:
         """Remove a pod that was deleted while it ran."""
         task = asyncio.get_running_loop().create_task(self._remove(entry))
         self._removals.add(task)
-        task.add_done_callback(self._removals.discard)
+        task.add_done_callback(self._removed)
+
+    def _removed(self, task: asyncio.Task[None]) -> None:
+        """Let a failed removal be: the pod stays known as ended, and can be deleted again."""
+        self._removals.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _remove(self, entry: _Entry) -> None:
         await self._ledger.forget(entry.pod.name)
@@ -685,6 +717,22 @@ def _as_it_is(entry: _Entry) -> list[Pod | PodOutput]:
     if entry.pod.phase is PodPhase.ENDED:
         return [*printed, entry.pod]
     return [entry.pod, *printed]
+
+
+def _refuse_oddities(spec: PodSpec) -> None:
+    """Refuse what must never become part of a path or of a command line.
+
+    Whoever submits is told so long before; this is the last look.
+
+    Raises:
+        PermanentError: A file name leads elsewhere, or a word holds a NUL.
+    """
+    names = [spec.runtime.filename, *(name for name, _ in spec.files)]
+    odd = [name for name in names if not name or name in {".", ".."} or set(name) & {"/", "\0"}]
+    if odd or len(set(names)) < len(names):
+        raise PermanentError("The names of its files must be plain and differ.")
+    if any("\0" in word for word in (*spec.args, *spec.runtime.environment.values())):
+        raise PermanentError("Arguments and environment cannot hold a NUL.")
 
 
 def _may_mount() -> bool:

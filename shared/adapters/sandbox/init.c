@@ -138,8 +138,14 @@ static void be_born_in(const char *group)
     how.cgroup = (uint64_t)fd;
     pid_t self = getpid();
     long child = syscall(SYS_clone3, &how, sizeof how);
-    if (child < 0)
-        refuse("joining", group);
+    if (child < 0) {
+        /* An older kernel, or a filter around us: the slow way is open still. */
+        char procs[4096];
+        snprintf(procs, sizeof procs, "%s%s", group, "/cgroup.procs");
+        close(fd);
+        write_file(procs, "0", 1);
+        return;
+    }
     if (child == 0) {
         close(fd);
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);

@@ -102,7 +102,9 @@ class _Watcher:
         self.deaf = False
 
 
-def by_script(plays: Mapping[str, Play], otherwise: Play | None = None) -> Callable[[PodSpec], Play]:
+def by_script(
+    plays: Mapping[str, Play], otherwise: Play | None = None
+) -> Callable[[PodSpec], Play]:
     """Return a policy that finds the play by the text of the script."""
     return lambda spec: plays.get(spec.script.decode(errors="replace"), otherwise or Play())
 

@@ -83,11 +83,12 @@ class SqliteDocuments:
         fresh = {**document, "version": 1}
         fresh.pop("_id", None)
         body = _pack(fresh)
+        events = self._outbox.encoded(emit)
         try:
             self._store.write(self._insert, (key, body, *self._columns(fresh)))
         except sqlite3.IntegrityError as error:
             raise AlreadyExists(f"{self.name} has {key} already: {error}") from error
-        self._outbox.add(key, emit)
+        self._outbox.add(key, events)
         await self._store.committed()
         return _document(key, body)
 
@@ -117,11 +118,12 @@ class SqliteDocuments:
             _remove(document, path)
         document["version"] = document.get("version", 0) + 1
         body = _pack(document)
+        events = self._outbox.encoded(emit)
         try:
             self._store.write(self._update, (body, *self._columns(document), key))
         except sqlite3.IntegrityError as error:
             raise AlreadyExists(f"{self.name}: {error}") from error
-        self._outbox.add(key, emit)
+        self._outbox.add(key, events)
         await self._store.committed()
         return _document(key, body)
 

@@ -122,6 +122,8 @@ class SqliteEventLog:
                     f"a record of {len(new.value or b'')} bytes is over the limit of"
                     f" {spec.max_message_bytes} of the topic {new.topic}"
                 )
+        # First, because it may fail, and what is counted below is only taken back by `_forget`.
+        self._store.after_commit(lambda: self._publish(fresh), lambda: self._forget(fresh))
         for new in records:
             number = zlib.crc32(new.key) % TOPICS[Topic(new.topic)].partitions
             partition = self._partitions[TopicPartition(new.topic, number)]
@@ -130,7 +132,6 @@ class SqliteEventLog:
             headers = msgpack.packb(new.headers)
             rows.append((partition.base + record.offset, new.key, headers, new.value, at))
             fresh.append((partition, record))
-        self._store.after_commit(lambda: self._publish(fresh), lambda: self._forget(fresh))
         self._store.write_many("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
         await self._store.committed()
 

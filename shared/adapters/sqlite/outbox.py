@@ -16,6 +16,9 @@ from shared.events.codec import decode, encode
 from shared.events.event import Event
 from shared.ports.clock import Clock
 
+Encoded = tuple[Event, tuple[tuple[str, bytes], ...], bytes]
+"""An event, and its headers and value as a record."""
+
 
 class SqliteOutbox:
     """The outboxes of one collection."""
@@ -34,11 +37,18 @@ class SqliteOutbox:
             " written INTEGER NOT NULL)"
         )
 
-    def add(self, key: str, events: Sequence[Event]) -> None:
+    @staticmethod
+    def encoded(events: Sequence[Event]) -> Sequence[Encoded]:
+        """Return events as rows hold them; called before the document is written.
+
+        An event that cannot be encoded must not leave its document behind in the batch.
+        """
+        return [(event, *encode(event)) for event in events]
+
+    def add(self, key: str, events: Sequence[Encoded]) -> None:
         """Write events in the current batch, to be committed with their document."""
         written = milliseconds(self._clock.now())
-        for event in events:
-            headers, body = encode(event)
+        for event, headers, body in events:
             row = self._store.write(
                 "INSERT INTO outbox (collection, key, event_id, partition_key, headers, body,"
                 " written) VALUES (?, ?, ?, ?, ?, ?, ?)",

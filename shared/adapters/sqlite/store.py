@@ -46,8 +46,12 @@ class SqliteStore:
         self._disk: ThreadPoolExecutor | None = None
         try:
             self.connection = sqlite3.connect(path or ":memory:", isolation_level=None)
-            self._configure()
-        except sqlite3.Error as error:
+            try:
+                self._configure()
+            except BaseException:
+                self.connection.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
             message = f"The database {path} cannot be opened: {error}."
             raise StartupError(
                 message, remedy="Check that the data directory is writable and not full."
@@ -56,7 +60,6 @@ class SqliteStore:
     def _configure(self) -> None:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            self.connection.close()
             message = (
                 f"The data in {self._path} was written by a newer version of integr8s"
                 f" (format {version}, this one knows {SCHEMA_VERSION})."
@@ -76,12 +79,12 @@ class SqliteStore:
     def _open_wal(self, path: Path) -> None:
         # Writing the version above made sure that the file exists; SQLite keeps it until the last
         # connection closes.
-        self._wal = os.open(f"{path}-wal", os.O_RDWR)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+        self._wal = os.open(f"{path}-wal", os.O_RDWR)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-disk")
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
@@ -140,6 +143,10 @@ class SqliteStore:
             return
         loop = asyncio.get_running_loop()
         try:
+            if self.connection.in_transaction:
+                # A disk that fails can refuse the rollback too; without another try it would be the
+                # last transaction of this process.
+                self.connection.execute("ROLLBACK")
             self.connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise TemporaryError(f"the database could not begin: {error}") from error
@@ -212,7 +219,9 @@ class SqliteStore:
                 self._flushing = None
 
     def _checkpoint_if_due(self) -> None:
-        if self._wal is None or self._disk is None or self._checkpointing is not None:
+        if self._path is None or self._wal is None or self._disk is None:
+            return
+        if self._checkpointing is not None:
             return
         self._written_since_checkpoint += 1
         if self._written_since_checkpoint % 256 or os.fstat(self._wal).st_size < _CHECKPOINT_BYTES:
