@@ -1,0 +1,6 @@
+# mypy: ignore-errors
+"""Burns its processor."""
+
+print("busy", flush=True)
+while True:
+    pass

@@ -1,0 +1,7 @@
+# mypy: ignore-errors
+"""Sleeps for ever."""
+
+import time
+
+while True:
+    time.sleep(1000)

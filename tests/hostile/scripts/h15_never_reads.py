@@ -1,0 +1,6 @@
+# mypy: ignore-errors
+"""Leaves its input alone."""
+
+import sys
+
+sys.exit(4)

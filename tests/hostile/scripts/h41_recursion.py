@@ -1,0 +1,10 @@
+# mypy: ignore-errors
+"""Calls itself without end."""
+
+
+def again() -> None:
+    """Go deeper."""
+    again()
+
+
+again()

@@ -1,0 +1,66 @@
+"""Building process 1."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shared.adapters.sandbox import build
+from shared.domain.errors import StartupError
+
+pytestmark = pytest.mark.skipif(
+    len(build.compilers()) < 2, reason="no C compiler (cc, gcc or clang) is installed"
+)
+
+
+def test_binary_is_built_once(tmp_path: Path) -> None:
+    """The second call finds the first one's; drafts do not stay."""
+    first = build.binary(tmp_path)
+    made = first.stat().st_ino
+    again = build.binary(tmp_path)
+
+    assert (again, again.stat().st_ino) == (first, made)
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert first.stat().st_mode & 0o777 == 0o755
+
+
+def test_binary_needs_no_library(tmp_path: Path) -> None:
+    """It is run where there is nothing but itself."""
+    told = subprocess.run(
+        ["/usr/bin/ldd", str(build.binary(tmp_path))], capture_output=True, check=False, text=True
+    )
+
+    assert "not a dynamic executable" in told.stderr + told.stdout or "static" in told.stdout
+
+
+def test_shipped_binary_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed copy needs no compiler."""
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    build.binary(shipped)
+    monkeypatch.setattr(build, "SHIPPED", shipped)
+    monkeypatch.setattr(build, "compilers", list)
+    target = tmp_path / "target"
+    target.mkdir()
+
+    assert build.binary(target).read_bytes() == next(shipped.iterdir()).read_bytes()
+
+
+def test_without_a_compiler_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remedy names what to install; no draft stays."""
+    monkeypatch.setattr(build, "compilers", list)
+
+    with pytest.raises(StartupError, match="apt-get install gcc"):
+        build.binary(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_compilers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason of each is told."""
+    monkeypatch.setattr(build, "compilers", lambda: [("/bin/false",), ("/nowhere/cc",)])
+
+    with pytest.raises(StartupError, match="/bin/false: exit 1; /nowhere/cc: "):
+        build.binary(tmp_path)
