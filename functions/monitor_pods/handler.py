@@ -12,10 +12,10 @@ from shared.domain.executions import TERMINAL
 from shared.domain.identifiers import derived_id
 from shared.domain.tracing import child_traceparent
 from shared.events.event import Event, Payload
-from shared.events.executions import ExecutionQueued
+from shared.events.executions import ExecutionOutput, ExecutionQueued
 from shared.events.origins import origin_id
 from shared.ports.clock import Clock
-from shared.ports.cluster import Cluster, Pod, PodOutput
+from shared.ports.cluster import Cause, Cluster, Pod, PodOutput
 from shared.ports.documents import Documents
 from shared.ports.publisher import Publisher
 
@@ -33,6 +33,7 @@ class Needs(NamedTuple):
 
     cluster: Cluster
     executions: Documents
+    events: Documents
     publisher: Publisher
     clock: Clock
 
@@ -132,10 +133,20 @@ async def _events(
     if isinstance(item, PodOutput):
         facts = rules.output_of(item, story)
     else:
-        facts = rules.facts_of(item, story)
+        facts = rules.facts_of(await _with_output(item, needs), story)
         if item.deleted:
             stories.pop(item.uid, None)
     return [_event(item, step, data, story, needs) for step, data in facts]
+
+
+async def _with_output(pod: Pod, needs: Needs) -> Pod:
+    """Give a lost pod the output that was told before it was lost: nobody else has it any more."""
+    if pod.end is None or pod.end.cause is not Cause.POD_LOST or pod.end.output_chunks:
+        return pod
+    told = await needs.events.find(
+        {"execution_id": pod.execution_id, "event_type": ExecutionOutput.TYPE}, sort=[("seq", 1)]
+    )
+    return replace(pod, end=rules.with_output(pod.end, [event["data"] for event in told]))
 
 
 def _event(

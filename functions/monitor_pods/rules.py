@@ -2,8 +2,8 @@
 
 import base64
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared.events.event import Payload
@@ -17,7 +17,7 @@ from shared.events.executions import (
     ResourceUsage,
 )
 from shared.events.pods import ContainerStatus, PodCreated, PodRunning, PodScheduled, PodTerminated
-from shared.ports.cluster import Cause, Pod, PodEnd, PodOutput, PodPhase, Stream, Usage
+from shared.ports.cluster import Captured, Cause, Pod, PodEnd, PodOutput, PodPhase, Stream, Usage
 from shared.ports.verdicts import Verdict, verdict
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -93,6 +93,21 @@ def flushed(story: Story) -> Facts:
         facts += _output(story, stream, offset, data, truncated=False)
     story.carry.clear()
     return facts
+
+
+def with_output(end: PodEnd, told: Sequence[Mapping[str, Any]]) -> PodEnd:
+    """Return an end with the output that output events tell of, up to the first gap of a stream."""
+    kept: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+    for output in sorted(told, key=lambda output: int(output["offset"])):
+        data = output["data"]
+        chunk = base64.b64decode(data) if output["encoding"] == "base64" else data.encode()
+        if output["offset"] == len(kept[output["stream"]]):
+            kept[output["stream"]] += chunk
+    return replace(
+        end,
+        stdout=Captured(kept["stdout"], len(kept["stdout"])),
+        stderr=Captured(kept["stderr"], len(kept["stderr"])),
+    )
 
 
 def _output(story: Story, stream: Stream, offset: int, data: bytes, *, truncated: bool) -> Facts:

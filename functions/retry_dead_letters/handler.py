@@ -1,7 +1,7 @@
 """Keep what could not be handled, try it again with backoff, park what never works."""
 
 import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from functions.retry_dead_letters import rules
@@ -81,9 +81,7 @@ def _failure(record: Record) -> dict[str, Any]:
         "partition": int(headers["dlqpartition"]),
         "offset": int(headers["dlqoffset"]),
         "key": record.key,
-        "headers": [
-            [name, value] for name, value in record.headers if rules.is_original(name)
-        ],
+        "headers": [[name, value] for name, value in record.headers if rules.is_original(name)],
         "body": record.value,
         "function": function,
         "error_type": headers["dlqerrortype"],
@@ -100,6 +98,7 @@ async def _plan(letter: Document, attempts: list[dict[str, Any]], needs: Needs) 
     spread = int(derived_id(letter["dead_letter_id"], str(len(attempts)))[:4], 16) / 0xFFFF
     wait = rules.delay(policy, len(attempts), spread)
     now = needs.clock.now()
+    timer_id, document = _timer(letter, now + (wait or timedelta(0)))
     emit = [_say(letter, attempts, DeadLetterReceived, "received", needs)]
     change: dict[str, Any] = {"attempts": attempts, "error": attempts[-1]["error"]}
     if wait is None:
@@ -112,20 +111,26 @@ async def _plan(letter: Document, attempts: list[dict[str, Any]], needs: Needs) 
         ]
     else:
         change |= {"status": "scheduled", "next_retry_at": now + wait}
-        timer_id, document = timer(
-            target=SLUG,
-            kind=_KIND,
-            key=letter["dead_letter_id"],
-            due_at=now + wait,
-            correlation_id=letter["correlation_id"],
-            traceparent=_trace(letter),
-        )
         await _arm(timer_id, document, needs)
-    await needs.dead_letters.change(
+    planned = await needs.dead_letters.change(
         letter["dead_letter_id"],
         when={"status": _OPEN},
         set=change,
         emit=[] if _is_announcement(letter) else emit,
+    )
+    if wait is not None and planned is not None and await needs.timers.get(timer_id) is None:
+        # It rang before the plan was written, and was taken for a timer of nothing.
+        await _arm(timer_id, document, needs)
+
+
+def _timer(letter: Document, due_at: datetime) -> tuple[str, dict[str, Any]]:
+    return timer(
+        target=SLUG,
+        kind=_KIND,
+        key=letter["dead_letter_id"],
+        due_at=due_at,
+        correlation_id=letter["correlation_id"],
+        traceparent=_trace(letter),
     )
 
 

@@ -45,7 +45,8 @@ STEPS = (
 _LEVEL: Mapping[str, int] = {
     step.completed_by: number for number, step in enumerate(STEPS, start=1)
 }
-UNDONE_BY_DELETION = frozenset({"create_pod", "start_script", "run_script"})
+_RUNNING = STEPS[: _LEVEL["ended"] - 1]
+"""Steps that have to be done before a script can end by itself."""
 COMPENSATED = ("run_script", "start_script", "create_pod", "allocate_resources")
 """Steps that leave something behind, newest first."""
 
@@ -182,14 +183,17 @@ def compensations(facts: Mapping[str, datetime], terminal: str | None) -> list[s
     """Return the steps to undo after an end that was no success, newest first."""
     if terminal == "completed":
         return []
-    reached = level({fact: at for fact, at in facts.items() if fact != "ended"})
-    done = {step.name for step in STEPS if step.completed_by in facts}
-    begun = {STEPS[min(reached, len(STEPS) - 1)].name} if "granted" in facts else set()
-    return [name for name in COMPENSATED if name in done | begun]
+    done = {step.name for step in _RUNNING if step.completed_by in facts}
+    under_way = {_step_of_the_end(facts).name} if "granted" in facts else set()
+    return [name for name in COMPENSATED if name in done | under_way]
 
 
 def failed_step(facts: Mapping[str, datetime]) -> str:
     """Return the step in which the run ended that did not succeed."""
+    return _step_of_the_end(facts).name
+
+
+def _step_of_the_end(facts: Mapping[str, datetime]) -> Step:
+    """Return the step that was under way when the end came; the end itself completes none."""
     levels = [_LEVEL.get(fact, 0) for fact in facts]
-    reached = [number for number in levels if number < _LEVEL["ended"]]
-    return STEPS[max(reached, default=0)].name
+    return STEPS[max((number for number in levels if number < _LEVEL["ended"]), default=0)]

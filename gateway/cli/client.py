@@ -189,6 +189,8 @@ class Client:
                     yield message
                     if message.name in _LAST:
                         return
+                    if message.name == "shutdown":
+                        break  # the server waits for its clients to go
             except ApiRefusal as refusal:
                 if refusal.status not in _LATER:
                     raise

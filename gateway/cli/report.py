@@ -85,7 +85,7 @@ class Pipe:
 
     def __init__(self, descriptor: int) -> None:
         """Write to a descriptor that this process was given."""
-        self._pipe = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._descriptor = descriptor
 
     def part(self, name: str, seconds: float) -> None:
         """Pass it on."""
@@ -94,12 +94,12 @@ class Pipe:
     def ready(self, ready: Ready) -> None:
         """Pass it on, and hang up: from now on nobody listens."""
         self._send({"ready": asdict(ready)})
-        self._pipe.close()
+        os.close(self._descriptor)
 
     def failed(self, error: StartupError) -> None:
         """Pass it on."""
         self._send({"failed": error.message, "remedy": error.remedy})
-        self._pipe.close()
+        os.close(self._descriptor)
 
     def leaving(self) -> None:
         """Tell the log: whoever asked knows."""
@@ -107,8 +107,7 @@ class Pipe:
 
     def _send(self, line: object) -> None:
         try:
-            self._pipe.write(json.dumps(line) + "\n")
-            self._pipe.flush()
+            os.write(self._descriptor, json.dumps(line).encode() + b"\n")
         except BrokenPipeError:
             _LOG.warning("the process that started this one does not listen any more")
 

@@ -168,8 +168,11 @@ def _wants_cancel(phases: Phases, execution_id: str) -> bool:
     """Say how to come back, and wait a moment for a second Ctrl-C."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        phases.note("detached: it runs on. Press Ctrl-C again now to cancel it.")
-        phases.note(f"come back with: integr8s logs -f {execution_id}")
+        phases.make_room()
+        # Whoever asked for quiet has asked a question by now.
+        sys.stderr.write("detached: it runs on. Press Ctrl-C again now to cancel it.\n")
+        sys.stderr.write(f"come back with: integr8s logs -f {execution_id}\n")
+        sys.stderr.flush()
         return signal.sigtimedwait({signal.SIGINT}, _SECOND_THOUGHT.total_seconds()) is not None
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -54,7 +54,7 @@ def _sleeps_in(one: JsonObject) -> str:
         return ""
     # The server's time, read by our clock: close enough for whole seconds.
     left = (datetime.fromisoformat(one["sleeps_at"]) - _now()).total_seconds()
-    return f"sleeps in {max(0, round(left))} s unless something comes"
+    return f"sleeps in {max(0, round(left))} s"
 
 
 def _now() -> datetime:

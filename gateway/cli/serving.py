@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("gateway.cli")
 _DRAIN = timedelta(seconds=2)
 """How long answers may take that are open when the streams have gone."""
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 6.0
 """Time that engines get to stop. What they leave undone is taken up by the next start."""
 _UNCLEAN = 1
 _FORCED = 130
@@ -105,7 +105,7 @@ class _Leaving:
         self._report = life.report
         self._folder = folder
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._signal)
         if life.with_parent:
             loop.add_reader(sys.stdin.fileno(), self._parent)

@@ -1,16 +1,18 @@
 """Every setting, from the fields of the settings themselves."""
 
 import os
+import sys
+import textwrap
 from pathlib import Path
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.cli.tables import show as show_table
 from shared.runtime.settings import Settings
 
 PREFIX = "INTEGR8S_"
+_IN = "    "
 CLIENT = (
     ("INTEGR8S_URL", "", "Address of another system for commands to talk to."),
     ("INTEGR8S_API_KEY", "", "API key for that system."),
@@ -51,7 +53,11 @@ def _set_to(variable: str) -> str:
 
 
 def show() -> int:
-    """Print the table; return the exit code."""
-    table = [(name, default, _set_to(name), meaning) for name, default, meaning in rows()]
-    show_table(("variable", "default", "set to", "meaning"), table)
+    """Print every setting; return the exit code."""
+    for name, default, meaning in rows():
+        chosen = _set_to(name)
+        sys.stdout.write(f"{name}{f' [{default}]' if default else ''}")
+        sys.stdout.write(f"  set to {chosen}\n" if chosen else "\n")
+        sys.stdout.write(textwrap.fill(meaning, 76, initial_indent=_IN, subsequent_indent=_IN))
+        sys.stdout.write("\n")
     return 0

@@ -19,6 +19,8 @@ class Parser:
     """Takes bytes in pieces of any size and gives back the messages that are complete."""
 
     last_id: str | None = None
+    """Of the last complete message: one that broke off has to come again."""
+    _id: str | None = None
     _rest: bytes = b""
     _name: str = ""
     _data: list[str] = field(default_factory=list)
@@ -39,10 +41,11 @@ class Parser:
         elif name == "event":
             self._name = value
         elif name == "id" and "\0" not in value:
-            self.last_id = value
+            self._id = value
         return None
 
     def _dispatch(self) -> Message | None:
         data, self._data = self._data, []
         name, self._name = self._name, ""
+        self.last_id, self._id = self._id or self.last_id, None
         return Message(name, "\n".join(data), self.last_id) if data else None

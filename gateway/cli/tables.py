@@ -22,6 +22,7 @@ _COLOURS = {
     "unready": "red",
     "asleep": "dim",
 }
+_SENTENCES = frozenset({"why"})
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -49,10 +50,10 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> object:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for column in columns:
-        # Only the last one, where the sentences are, gives way on a narrow terminal.
-        table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
+        # Sentences give way on a narrow terminal; ids and numbers stay whole.
+        table.add_column(column, no_wrap=column not in _SENTENCES, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, _COLOURS.get(cell, "")) for cell in row))
     return table

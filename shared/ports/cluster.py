@@ -117,7 +117,7 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class PodEnd:
-    """The evidence about an ended run; `shared.domain.verdicts` names what it means."""
+    """The evidence about an ended run; `shared.ports.verdicts` names what it means."""
 
     cause: Cause
     exit_code: int | None = None

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from shared.runtime.ports import Ports
 from shared.runtime.settings import Settings
 from shared.runtime.wiring import open_embedded
 
+_LOG = logging.getLogger("shared.runtime")
 _DRAIN = timedelta(seconds=10)
 
 
@@ -60,6 +62,7 @@ async def pump(slug: str, settings: Settings) -> None:
     engines = await open_embedded(settings)
     try:
         replica = Replica(slug, engines.ports)
+        _LOG.info("%s consumes its topics", slug, extra={"function": slug})
         await leaving.wait()
         await replica.stop()
     finally:
@@ -89,6 +92,9 @@ async def http(slug: str, settings: Settings, *, host: str | None, port: int | N
         server = Server(app, drain=_DRAIN)
         serving = asyncio.create_task(server.run_on(opened))
         waiting = asyncio.create_task(leaving.wait())
+        # The socket listens already: whoever connects from now on is answered.
+        address = "{}:{}".format(*opened.getsockname()[:2])
+        _LOG.info("%s takes events at %s", slug, address, extra={"function": slug})
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         server.stop()

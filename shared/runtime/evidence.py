@@ -1,6 +1,6 @@
 """What can be known of a system, as plain values, for the invariants to be judged by.
 
-A test gathers all of it; `doctor` gathers what a live system shows: documents, topics, groups, pods.
+A test gathers all of it; `doctor` what a live system shows: documents, topics, groups and pods.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ class Logged:
     record: Record
     event: Event | None
     understood: bool = True
-    """False where the bytes are no event at all; True also for one of a type that we do not know."""
+    """False where the bytes are no event at all; True also for one of a type that is not ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,11 @@ class Function:
     """A loaded function: its spec, and the entry points that its handler has."""
 
     spec: FunctionSpec
-    handle: Handle | None
-    handle_batch: HandleBatch | None
-    handle_record: HandleRecord | None
-    run: Run | None
-    reconcile: Run | None
+    handle: Handle | None = None
+    handle_batch: HandleBatch | None = None
+    handle_record: HandleRecord | None = None
+    run: Run | None = None
+    reconcile: Run | None = None
 
 
 @cache

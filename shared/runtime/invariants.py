@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from shared.domain.executions import TERMINAL, ErrorType, Status
 from shared.events.executions import (
@@ -125,9 +126,11 @@ def check_accepted_is_kept(evidence: Evidence) -> list[Violation]:
             violations.append(
                 Violation(1, str(call.execution_id), "is not what was accepted from its user")
             )
-    for event in evidence.events(ExecutionRequested.TYPE):
-        if event.subject not in executions:
-            violations.append(Violation(1, event.subject, "is in the log but has no document"))
+    violations += [
+        Violation(1, event.subject, "is in the log but has no document")
+        for event in evidence.events(ExecutionRequested.TYPE)
+        if event.subject not in executions
+    ]
     return violations
 
 
@@ -284,13 +287,12 @@ def check_depth_is_a_count(evidence: Evidence) -> list[Violation]:
         for field in document
         if re.search(r"depth|queued|queue_length_now|waiting", field)
     ]
-    for event in evidence.events(ExecutionQueued.TYPE):
-        if isinstance(event.data, ExecutionQueued) and (
-            event.data.queue_depth < 0 or event.data.position < 0
-        ):
-            violations.append(
-                Violation(7, event.subject, f"was told a depth of {event.data.queue_depth}")
-            )
+    violations += [
+        Violation(7, event.subject, f"was told a depth of {event.data.queue_depth}")
+        for event in evidence.events(ExecutionQueued.TYPE)
+        if isinstance(event.data, ExecutionQueued)
+        and min(event.data.queue_depth, event.data.position) < 0
+    ]
     return violations
 
 
@@ -392,7 +394,7 @@ def check_streams(evidence: Evidence) -> list[Violation]:
 def _stream(stream: Stream) -> Iterator[Violation]:
     subject = f"{stream.client} on {stream.execution_id}"
     numbers = [int(frame.id) for frame in stream.frames if frame.id and frame.id.isdecimal()]
-    if any(later <= earlier for earlier, later in zip(numbers, numbers[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
         yield Violation(10, subject, f"saw an event again or out of order: {numbers}")
     elif not stream.filtered and numbers != list(range(1, len(numbers) + 1)):
         yield Violation(10, subject, f"missed an event: {numbers}")
@@ -563,7 +565,7 @@ def _poison_lost(evidence: Evidence) -> Iterator[Violation]:
 
 
 def check_outboxes(evidence: Evidence) -> list[Violation]:
-    """No event waits longer than 30 s to be published, and at rest every beginning is in the log."""
+    """No event waits over 30 s to be published, and at rest every beginning is in the log."""
     violations = [
         Violation(17, f"{collection}/{key}", f"keeps a {event.type} since {event.time:%H:%M:%S}")
         for collection, key, event in evidence.outboxes
@@ -584,7 +586,7 @@ def check_outboxes(evidence: Evidence) -> list[Violation]:
 
 def check_failures_are_explained(evidence: Evidence) -> list[Violation]:
     """Whoever reads a failure learns its kind, a code, and a sentence; a success has none."""
-    violations = []
+    violations: list[Violation] = []
     for execution_id, execution in evidence.executions().items():
         if execution["status"] in _FAILURES:
             violations += _unexplained(execution_id, execution)
@@ -637,7 +639,7 @@ def _orphans(evidence: Evidence) -> Iterator[Violation]:
         for document in evidence.documents.get(collection, ()):
             execution_id = document.get("execution_id")
             if document.get("state") == "running":
-                continue  # the execution's id is chosen first: whoever repeats the request takes it up
+                continue  # its id is chosen first: whoever repeats the request takes it up
             if execution_id is not None and execution_id not in executions and evidence.quiet:
                 yield Violation(19, f"{collection}/{document['_id']}", "belongs to no execution")
 

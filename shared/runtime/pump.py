@@ -188,11 +188,13 @@ class Pump:
             await self._clock.sleep(self.spec.linger)
             async with self._slots:
                 batch = list(waiting)
-                done = await self._handle_batch([r for r in batch if r.place in self._marks])
-            if not done:
-                break
-            for record in batch:
+                ours = [record for record in batch if record.place in self._marks]
+                if not await self._handle_batch(ours):
+                    break
+            for _ in batch:
                 waiting.popleft()
+            # Only these: another one's partition may have come back meanwhile, and it with it.
+            for record in ours:
                 self._finished(record)
         del self._lanes[lane]
 

@@ -70,8 +70,10 @@ def _by_family(types: Iterable[str]) -> str:
     for name in types:
         family, dot, step = name.partition(".")
         families[family if dot else ""].append(step or name)
-    parts = [f"{name}: {', '.join(steps)}" if name else steps[0] for name, steps in families.items()]
-    return "; ".join(parts)
+    return "; ".join(
+        f"{family}: {', '.join(steps)}" if family else ", ".join(steps)
+        for family, steps in families.items()
+    )
 
 
 def _shown(value: object) -> str:

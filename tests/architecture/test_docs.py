@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.architecture import tables
+
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "TOUR.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = ["README.md", "TOUR.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/security.md"]
 
 LINK = re.compile(r"\[[^\]]*\]\((?!\w+:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 SYMBOL = re.compile(r"(?P<path>[\w./-]+\.py)::(?P<symbol>\w+(?:(?:\.|::)\w+)*)")
@@ -19,6 +21,9 @@ TASK = re.compile(r"\./taskw (?P<task>[a-z][a-z-]*)")
 HEADING = re.compile(r"^#+ +(?P<title>.+?)\s*$", re.MULTILINE)
 RELEASE = re.compile(r"^## \[(?P<version>[^\]]+)\]", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+EXCERPT = re.compile(
+    r"^```python\n# (?P<path>\S+\.py)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL
+)
 
 # Which index packages come from is decided by whoever installs, never by a file in here. The
 # brackets keep each pattern from finding itself.
@@ -48,6 +53,13 @@ def symbols() -> Iterator[tuple[str, str, str]]:
     for document in DOCUMENTS:
         for match in SYMBOL.finditer(text_of(document)):
             yield document, match["path"], match["symbol"]
+
+
+def excerpts() -> Iterator[tuple[str, str, str]]:
+    """Yield document, path and text of each piece of our code that a document shows."""
+    for document in DOCUMENTS:
+        for match in EXCERPT.finditer(text_of(document)):
+            yield document, match["path"], match["code"]
 
 
 def anchors_of(path: Path) -> set[str]:
@@ -107,7 +119,7 @@ def test_document_is_there(document: str) -> None:
 @pytest.mark.parametrize(("document", "path", "anchor"), sorted(set(links())))
 def test_relative_link_leads_somewhere(document: str, path: str, anchor: str) -> None:
     """A link names a file or folder of the project and, if it says so, one of its headings."""
-    target = ROOT / (path or document)
+    target = (ROOT / document).parent / path if path else ROOT / document
 
     assert target.exists()
     assert not anchor or target.suffix != ".md" or anchor in anchors_of(target)
@@ -120,6 +132,21 @@ def test_symbol_exists(document: str, path: str, symbol: str) -> None:
 
     assert source.is_file(), f"{document} names {path}"
     assert symbol.replace("::", ".") in set(names_in(ast.parse(source.read_text("utf-8"))))
+
+
+@pytest.mark.parametrize(("document", "path", "code"), sorted(set(excerpts())))
+def test_excerpt_is_the_code(document: str, path: str, code: str) -> None:
+    """A handler that a document shows is the handler that runs."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+
+    assert code in source, f"{document} shows another {path}"
+
+
+def test_readme_tables_follow_from_the_code() -> None:
+    """Functions and settings of the README are those that there are."""
+    text = text_of("README.md")
+
+    assert tables.rendered(text) == text, "run: python -m tests.architecture.tables"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -9,7 +9,9 @@ from shared.ports.functions import FunctionSpec
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("functions/*/__init__.py"))
-MANIFESTS = sorted(path.stem for path in ROOT.glob("keda/*.yaml") if path.stem != "kustomization")
+SHARED_MANIFESTS = {"kustomization", "authentication"}
+"""What belongs to all functions together."""
+MANIFESTS = sorted({path.stem for path in ROOT.glob("keda/*.yaml")} - SHARED_MANIFESTS)
 PARTS = {"__init__.py", "spec.py", "handler.py"}
 OPTIONAL_PARTS = {"rules.py"}
 

@@ -51,8 +51,8 @@ class _Run:
         async with phases.serving(data_dir) as server:
             await self._phase("warm", phases.warm(server, known[0], floor, sizes))
             await self._phase("throughput", phases.throughput(server, known, floor, sizes))
-            await self._phase("cold", phases.cold(server, known[0], floor, sizes))
             await self._phase("idle", phases.idle(server, sizes))
+            await self._phase("cold", phases.cold(server, known[0], floor, sizes))
 
     async def _on_servers_of_their_own(self, folder: Path, floor: Floor) -> None:
         sizes = self._sizes
@@ -63,10 +63,7 @@ class _Run:
             await self._phase("accept", measuring, part)
         for wanted in sizes.streams:
             await self._phase("streams", phases.streams(folder, wanted, floor), str(wanted))
-        if "history" in self._wanted:
-            (user,) = await users.add(folder / "history", 1)
-            measuring = phases.old_age(folder / "history", user, floor, sizes)
-            await self._phase("history", measuring)
+        await self._phase("history", phases.old_age(folder / "history", floor, sizes))
 
     async def _phase(self, name: str, measuring: Awaitable[Measured], part: str = "") -> None:
         if name not in self._wanted:

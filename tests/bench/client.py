@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Self
@@ -169,6 +169,7 @@ class Client:
         lang: str = "python",
         version: str | None = None,
         timeout_seconds: int = 30,
+        args: Sequence[str] = (),
     ) -> str:
         """Submit a script and return the id of its execution.
 
@@ -176,7 +177,12 @@ class Client:
             Refused: It was not accepted.
             ConnectionError: The connection broke; it may or may not have been accepted.
         """
-        body = {"script": script, "lang": lang, "timeout_seconds": timeout_seconds}
+        body: dict[str, Any] = {
+            "script": script,
+            "lang": lang,
+            "timeout_seconds": timeout_seconds,
+            "args": list(args),
+        }
         if version is not None:
             body["lang_version"] = version
         headers = {} if key is None else {"Idempotency-Key": key}

@@ -9,13 +9,15 @@ import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import COMMAND, Shell, lines
+from gateway.cli.running import birth_of
+from shared.domain.executions import TERMINAL
+from tests.cli.processes import Shell, lines
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -80,7 +82,7 @@ def test_down_waits_and_may_be_repeated(shell: Shell) -> None:
     first, second = shell.run("down"), shell.run("down")
 
     assert (first.returncode, second.returncode) == (0, 0)
-    assert not Path(f"/proc/{pid}").exists()
+    assert birth_of(int(pid)) is None
 
 
 def test_run_without_a_system_says_what_to_do(shell: Shell) -> None:
@@ -135,7 +137,7 @@ def test_port_in_use_is_noticed_before_anything_is_made(shell: Shell) -> None:
         pytest.param({"INTEGR8S_PORT": "many"}, "INTEGR8S_PORT is not usable", id="no number"),
         pytest.param({"INTEGR8S_HOST": "192.0.2.1"}, "192.0.2.1", id="another's address"),
         pytest.param({"INTEGR8S_DATA_DIR": "/proc/nowhere"}, "cannot be used", id="unwritable"),
-        pytest.param({"INTEGR8S_SECRET_KEY": "changeme"}, "secret key", id="weak secret"),
+        pytest.param({"INTEGR8S_SECRET_KEY": "changeme"}, "SECRET_KEY", id="weak secret"),
         pytest.param({"PATH": "/nonexistent"}, "bubblewrap", id="no bubblewrap"),
     ],
 )
@@ -191,8 +193,25 @@ def test_stream_outlives_a_kill_and_a_new_start(shell: Shell) -> None:
     assert "the stream broke off" in told
     listed = json.loads(shell.run("list", "--json").stdout)["executions"]
     assert len(listed) == 1
-    assert listed[0]["status"] in {"completed", "failed"}
+    assert listed[0]["status"] in TERMINAL
     assert f"integr8s: {listed[0]['status']}" in told
+
+
+def test_down_does_not_wait_for_those_who_follow(shell: Shell) -> None:
+    """They are told, leave, and come back when a system runs again."""
+    shell.run("up", "--detach")
+    following = shell.start("run", shell.script("sleep.sh", "echo up; sleep 300"))
+    assert following.stdout is not None
+    following.stdout.readline()
+    begun = time.monotonic()
+
+    stopped = shell.run("down")
+
+    took = time.monotonic() - begun
+    following.kill()
+    following.communicate()
+    assert stopped.returncode == 0
+    assert took < 5  # what the server would wait for clients that do not listen
 
 
 def test_ephemeral_run_leaves_nothing_behind(shell: Shell) -> None:
@@ -329,37 +348,29 @@ def test_doctor_says_the_remedy(shell: Shell) -> None:
 
 def test_function_over_http_takes_an_event(shell: Shell) -> None:
     """`integr8s http submit` is the function alone: accepted now, run when a system starts."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    serving = subprocess.Popen(
-        [*COMMAND, "http", "submit", "--port", str(port)],
-        env=shell.environment,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        status = _post_submit(port)
-    finally:
-        serving.terminate()
-        code = serving.wait()
+    serving = shell.start("http", "submit", "--port", "0")
+    assert serving.stdout is not None
+    address = json.loads(serving.stdout.readline())["message"].rpartition(" ")[2]
 
-    assert (status, code) == (204, 0)
-    shell.run("up", "--detach")
-    pool = shell.run("status", "--json")
-    assert pool.returncode == 0
+    status = post_submit(address)
+    serving.terminate()
+    serving.communicate()
+    judged = json.loads(shell.run("doctor", "--json").stdout)["findings"]
+
+    assert (status, serving.returncode) == (204, 0)
+    assert {"check": "executions", "state": "ok", "seen": ONE_LEFT, "remedy": ""} in judged
 
 
-def _post_submit(port: int) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    for _ in range(1000):
-        try:
-            connection.connect()
-            break
-        except ConnectionRefusedError:
-            pass
+ONE_LEFT = "1, of which 1 go on at the next start"
+
+
+def post_submit(address: str) -> int:
+    """Post one event that asks for an execution; return the status of the answer."""
     headers = {
         "ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop",
         "ce-type": "execution.submit", "content-type": "application/json",
     }  # fmt: skip
+    connection = http.client.HTTPConnection(address, timeout=20)
     connection.request("POST", "/", b'{"script": "print(1)"}', headers)
     status = connection.getresponse().status
     connection.close()
@@ -369,9 +380,11 @@ def _post_submit(port: int) -> int:
 def test_pump_runs_one_function_until_asked_to_stop(shell: Shell) -> None:
     """And gives the data directory back."""
     pumping = shell.start("pump", "relay-events")
-    assert pumping.poll() is None
+    assert pumping.stdout is not None
+    told = json.loads(pumping.stdout.readline())
 
     pumping.terminate()
     pumping.communicate()
 
+    assert (told["function"], pumping.returncode) == ("relay-events", 0)
     assert shell.run("up", "--detach").returncode == 0

@@ -334,7 +334,7 @@ async def test_a_refusal_does_not_harm_its_neighbours(things: OutboxedDocuments)
 async def test_a_unique_index_counts_whole_and_equal_values(
     things: OutboxedDocuments, first: Document, second: Document
 ) -> None:
-    """Documents that lack a field of the index, or differ in one, do not get in each other's way."""
+    """Documents that lack a field of the index, or differ in one, are no obstacle to each other."""
     await things.insert("a", first)
     await things.insert("b", second)
 
@@ -527,6 +527,8 @@ SAMPLES: dict[str, Document] = {
 }
 NUMBERS = {"one", "one float", "two", "half", "large"}
 
+PLAIN = {k: v for k, v in SAMPLES.items() if not isinstance(v.get("n"), (list, dict))}
+
 
 @pytest.mark.parametrize(
     ("condition", "expected"),
@@ -586,6 +588,41 @@ async def test_a_condition_matches(
 
     assert found == changed == expected
     assert counted == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        pytest.param(1, {"one", "one float"}, id="number"),
+        pytest.param(True, {"true"}, id="true is no number"),
+        pytest.param("1", {"text"}, id="text"),
+        pytest.param(NOW, {"time"}, id="time"),
+        pytest.param(None, {"none", "missing"}, id="none"),
+        pytest.param({"$ne": 1}, set(PLAIN) - {"one", "one float"}, id="ne"),
+        pytest.param(
+            {"$in": [1, "1", None]}, {"one", "one float", "text", "none", "missing"}, id="in"
+        ),
+        pytest.param({"$nin": ["1"]}, set(PLAIN) - {"text"}, id="nin"),
+        pytest.param({"$lt": 1}, {"half"}, id="lt"),
+        pytest.param({"$gte": 2}, {"two", "large"}, id="gte"),
+        pytest.param({"$gt": ""}, {"text"}, id="texts only"),
+        pytest.param({"$lte": NOW}, {"time"}, id="times only"),
+        pytest.param({"$exists": False}, {"missing"}, id="exists not"),
+        pytest.param({"$gt": 2**53}, {"large"}, id="gt past a double"),
+    ],
+)
+async def test_an_index_changes_no_answer(
+    documents_factory: DocumentsFactory, condition: object, expected: set[str]
+) -> None:
+    """A field that is searched by an index is found as any other is."""
+    indexed = await documents_factory(Collection("indexed", (Index(("n",)),)))
+    for key, document in PLAIN.items():
+        await indexed.insert(key, document)
+
+    found = {document["_id"] for document in await indexed.find({"n": condition})}
+
+    assert found == expected
+    assert await indexed.count({"n": condition}) == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -879,10 +916,12 @@ def nested(changes: Mapping[str, object]) -> Document:
 class AnySequence(RuleBasedStateMachine):
     """Runs calls on an adapter and on a dictionary, and compares all that can be seen."""
 
-    def __init__(self, factory: Callable[[], DocumentsFactory]) -> None:
+    factory_of: Callable[[], DocumentsFactory]
+
+    def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.factory = factory()
+        self.factory = self.factory_of()
         self.documents = self.runner.run(self.open())
         self.model: dict[str, Document] = {}
         self.versions: dict[str, int] = {}
@@ -961,8 +1000,12 @@ def test_any_sequence_of_calls_is_like_a_dictionary(
     new_documents_factory: Callable[[], DocumentsFactory],
 ) -> None:
     """Inserts, changes, deletions and searches in any order agree with a plain model."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: AnySequence(new_documents_factory),
+
+    class OnThisEngine(AnySequence):
+        factory_of = staticmethod(new_documents_factory)
+
+    run_state_machine_as_test(
+        OnThisEngine,
         settings=settings(
             max_examples=40,
             stateful_step_count=25,

@@ -495,7 +495,7 @@ async def test_poll_keeps_to_its_maximum(log: EventLog) -> None:
     """No answer is longer than asked for, and the rest comes with the next ones."""
     await log.append(records(25))
     member = await log.join("g", [FACTS])
-    sizes = []
+    sizes: list[int] = []
 
     while sum(sizes) < 25:
         sizes.append(len(await member.poll(timeout=SOON, max_records=10)))
@@ -581,7 +581,7 @@ class CountingSelector(selectors.DefaultSelector):
 def test_waiting_costs_no_processor_time(
     new_event_log_factory: Callable[[], EventLogFactory],
 ) -> None:
-    """A poll of half a second wakes a handful of times; one that spins does so thousands of times."""
+    """A poll of half a second wakes a handful of times; one that spins, thousands of times."""
     selector = CountingSelector()
 
     async def turns_of_an_idle_poll() -> int:

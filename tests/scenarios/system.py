@@ -6,12 +6,14 @@ its own: it has its own ports, memory and tasks, can be killed at any moment, an
 
 import asyncio
 import contextvars
+import functools
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from functions.submit.handler import Needs as SubmitNeeds
@@ -36,17 +38,27 @@ from shared.ports.cluster import PodSpec
 from shared.ports.collections import COLLECTIONS
 from shared.ports.documents import Document
 from shared.ports.event_log import Consumer, NewRecord
+from shared.runtime.autoscaler import Autoscaler
 from shared.runtime.evidence import Call, Caps, Deed, Evidence, Fault, gather
 from shared.runtime.functions import SLUGS, load
 from shared.runtime.outbox import Outbox
 from shared.runtime.ports import Ports
 from shared.runtime.replica import Replica
+from shared.runtime.scaling import ScaledObject
+from shared.runtime.scaling import load as load_manifests
 from tests.virtual_time import CountedIds, LoopClock
 
 FUNCTIONS = tuple(slug for slug in SLUGS if slug != "submit")
+MACHINE = "machine"
+KEDA = Path(__file__).parents[2] / "keda"
 _PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("process", default=None)
 Invoke = Callable[[], Awaitable[Any]]
 T = TypeVar("T")
+
+
+@functools.cache
+def _manifests() -> Mapping[str, ScaledObject]:
+    return load_manifests(KEDA)
 
 
 class Interference(Protocol):
@@ -61,6 +73,7 @@ class Undisturbed:
 
     async def around(self, process: "Process", operation: str, call: Invoke) -> Any:
         """Do the call."""
+        del process, operation
         return await call()
 
 
@@ -91,7 +104,7 @@ class _Log(_Port):
         self._process.ensure_alive()
         consumer = await self._inner.join(group, topics)
         self._process.consumers.append(consumer)
-        return _Port(consumer, "consumer", self._process)  # type: ignore[return-value]
+        return _Port(consumer, "consumer", self._process)
 
 
 @dataclass(slots=True)
@@ -119,17 +132,17 @@ class Process:
         self.main: asyncio.Task[None] | None = None
         log = _Log(system.log, "log", self)
         self.outbox = Outbox(
-            log,  # type: ignore[arg-type]
+            log,
             system.clock,
-            lambda name: _Port(system.collections[name], name, self),  # type: ignore[arg-type,return-value]
+            lambda name: _Port(system.collections[name], name, self),
         )
         for name in COLLECTIONS:
             self.outbox.documents(name)
         self.ports = Ports(
-            log=log,  # type: ignore[arg-type]
+            log=log,
             outbox=self.outbox,
-            signals=_Port(system.signals, "signals", self),  # type: ignore[arg-type]
-            cluster=_Port(system.cluster, "cluster", self),  # type: ignore[arg-type]
+            signals=_Port(system.signals, "signals", self),
+            cluster=_Port(system.cluster, "cluster", self),
             clock=system.clock,
             ids=system.ids,
             offer=Offer(),
@@ -162,10 +175,23 @@ class Process:
 
     def start(self) -> None:
         """Start the function, the way the runtime does."""
-        self.main = self.run(self._main())
+        self.main = self.run(self._machine() if self.slug == MACHINE else self._main())
 
     async def _main(self) -> None:
         self.replica = Replica(self.slug, self.ports)
+
+    async def _machine(self) -> None:
+        """Run every function in this one process, from zero, as one machine does."""
+        autoscaler = Autoscaler(_manifests(), self.ports)
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+
+        def poke(topics: set[str]) -> None:
+            if not self.dead:
+                loop.call_soon(autoscaler.poke, topics, context=context)
+
+        self.system.log.listen(poke)
+        autoscaler.start()
 
     def kill(self) -> None:
         """Die at once: tasks and memory are gone, what was written stays."""
@@ -220,8 +246,13 @@ class System:
         policy: Callable[[PodSpec], Play] | None = None,
         interference: Interference | None = None,
         chance: random.Random | None = None,
+        embedded: bool = False,
     ) -> None:
-        """Build the engines; no function runs yet. Needs a running virtual loop."""
+        """Build the engines; no function runs yet. Needs a running virtual loop.
+
+        `embedded` puts all functions into one process, where an autoscaler starts and stops them.
+        """
+        self.slugs = (MACHINE,) if embedded else FUNCTIONS
         self.numbers = itertools.count(1)
         self.settings = settings or ExecutionSettings()
         self.interference = interference or Undisturbed()
@@ -256,13 +287,13 @@ class System:
 
     def start(self, *slugs: str) -> None:
         """Start functions, all of them unless named."""
-        for slug in slugs or FUNCTIONS:
+        for slug in slugs or self.slugs:
             self.processes[slug] = Process(self, slug)
             self.processes[slug].start()
 
     def kill(self, *slugs: str) -> None:
         """Kill functions, all of them unless named."""
-        for slug in slugs or FUNCTIONS:
+        for slug in slugs or self.slugs:
             process = self.processes.pop(slug, None)
             if process is not None:
                 process.kill()
@@ -288,7 +319,7 @@ class System:
         self.away.clear()
         if self.gateway.dead:
             self.gateway = Process(self, "gateway")
-        for slug in FUNCTIONS:
+        for slug in self.slugs:
             process = self.processes.get(slug)
             if process is None or process.dead:
                 self.start(slug)
@@ -442,11 +473,6 @@ class System:
         )
         return [event["event_type"] for event in found]
 
-    @property
-    def slugs(self) -> tuple[str, ...]:
-        """Return every function that runs as a process."""
-        return FUNCTIONS
-
     def deeds(self, what: str) -> int:
         """Return how often something happened to a pod."""
         return sum(deed.what == what for deed in self.cluster.ledger)
@@ -498,7 +524,7 @@ class System:
         await self.until(reached, within=within)
 
     async def is_quiet(self) -> bool:
-        """Say whether nothing is left to do: no run, no saga, no lag, no outbox, no pod, no retry."""
+        """Say whether nothing is left: no run, no saga, no lag, no outbox, no pod, no retry."""
         collections = self.collections
         if await collections["executions"].count({"status": NOT_TERMINAL}, limit=1):
             return False

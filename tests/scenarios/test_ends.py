@@ -65,7 +65,7 @@ async def test_an_end_is_named(
     error_type: str | None,
     error_code: str | None,
 ) -> None:
-    """The stored status, type, code and sentence say what happened, and everything is cleaned up."""
+    """Status, type, code and sentence say what happened, and everything is cleaned up."""
     plays["it"] = play
     execution_id = await system.accepted("it")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 
@@ -10,9 +10,7 @@ from shared.adapters.scripted.cluster import Play
 from shared.runtime.autoscaler import Autoscaler
 from shared.runtime.invariants import check_all
 from shared.runtime.scaling import load
-from tests.scenarios.system import FUNCTIONS, System
-
-KEDA = Path(__file__).parents[2] / "keda"
+from tests.scenarios.system import FUNCTIONS, KEDA, System
 
 
 @pytest.fixture
@@ -34,9 +32,7 @@ def wakings(autoscaler: Autoscaler, system: System, slug: str) -> int:
     """Return how often a function went from zero to one or more."""
     since = system.clock.now() - timedelta(days=1)
     numbers = [0, *(point.replicas for point in autoscaler.history(slug, since=since))]
-    return sum(
-        before == 0 and after > 0 for before, after in zip(numbers, numbers[1:], strict=False)
-    )
+    return sum(before == 0 and after > 0 for before, after in pairwise(numbers))
 
 
 async def test_idle_means_zero(scaled: tuple[System, Autoscaler]) -> None:

@@ -12,7 +12,7 @@ from shared.events.topics import Topic
 from shared.ports.cluster import Cause
 from shared.ports.event_log import NewRecord, TopicPartition
 from shared.runtime.evidence import Fault
-from tests.scenarios.system import FUNCTIONS, Invoke, Process, System
+from tests.scenarios.system import MACHINE, Invoke, Process, System
 
 _READS = frozenset({"get", "find", "count", "poll", "list", "positions", "read", "leftovers"})
 _NEVER = frozenset({"close", "isolation", "flush"})
@@ -47,7 +47,7 @@ class Chaos:
         return self._dice[name]
 
     async def around(self, process: Process, operation: str, call: Invoke) -> Any:
-        """Do the call, late, twice as slow, in vain, or as the last thing in this process's life."""
+        """Do the call, late, slowly, in vain, or as the last thing in this process's life."""
         method = operation.partition(".")[2]
         if not self.active or method in _NEVER:
             return await call()
@@ -125,7 +125,7 @@ class Monkey:
             await deed()
 
     def _victim(self) -> str:
-        return self.dice.choice(FUNCTIONS)
+        return self.dice.choice(self.system.slugs)
 
     async def kill(self) -> None:
         """Kill one process; it comes back a little later."""
@@ -159,19 +159,20 @@ class Monkey:
     async def rewind(self) -> None:
         """Let a group handle some of its records again."""
         slug = self._victim()
-        topics = self.system.groups().get(slug)
-        if not topics:
-            return
         process = self.system.processes.get(slug)
         if process is not None:
             self.system.crash(process)
-        positions = await self.system.log.positions(slug, topics)
+        group = self.dice.choice(sorted(self.system.groups())) if slug == MACHINE else slug
+        topics = self.system.groups().get(group)
+        if not topics:
+            return
+        positions = await self.system.log.positions(group, topics)
         back = {
             place: max(position.start, position.committed - self.dice.randint(1, 8))
             for place, position in positions.items()
             if position.committed is not None
         }
-        await self.system.log.commit(slug, back)
+        await self.system.log.commit(group, back)
 
     async def repeat(self) -> None:
         """Append some records a second time, as a producer that heard no answer does."""

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from shared.adapters.scripted.cluster import Play, by_script
 from shared.domain.execution_settings import ExecutionSettings
-from shared.ports.cluster import Cause
+from shared.ports.cluster import Cause, Stream
 from shared.runtime.evidence import Fault
 from shared.runtime.invariants import Violation, check_all
 from tests.scenarios.system import System
@@ -24,6 +24,9 @@ SETTINGS = ExecutionSettings(
     max_concurrent_per_user=2,
     queue_limit=timedelta(seconds=120),
 )
+EMBEDDED = 0.3
+"""Share of the runs in which all functions live, and die, in one process, scaled from zero."""
+_REPEAT = "python -m pytest tests/simulation/test_seeds.py -k invariant"
 _SECONDS = timedelta(seconds=1)
 
 
@@ -47,8 +50,7 @@ class Report:
         faults = [line for line in self.trace if line[3] not in {"none", ""} or line[1] == "monkey"]
         lines = [
             f"seed {self.seed}: repeat it with",
-            f"  INTEGR8S_SEED={self.seed} INTEGR8S_SEEDS=1"
-            " pytest tests/simulation/test_seeds.py -k invariant",
+            f"  INTEGR8S_SEED={self.seed} INTEGR8S_SEEDS=1 {_REPEAT}",
             *(str(violation) for violation in self.violations),
             *(f"bug: {error!r}" for error in self.bugs),
             *([self.restless] if self.restless else []),
@@ -60,7 +62,8 @@ class Report:
 
 def _plays(dice: random.Random) -> dict[str, Play]:
     """Return what the scripts of this run do."""
-    out, err = ("stdout", b"out\n"), ("stderr", b"err\n")
+    out: tuple[Stream, bytes] = ("stdout", b"out\n")
+    err: tuple[Stream, bytes] = ("stderr", b"err\n")
     return {
         "quick": Play(),
         "chatty": Play(prints=(out, err) * dice.randint(1, 5), running=_SECONDS),
@@ -121,7 +124,13 @@ async def _simulate(seed: int, rates: Rates, prepare: Callable[[System], None]) 
     chaos = Chaos(seed, rates)
     dice = chaos.dice("world")
     plays = _plays(dice)
-    system = System(settings=SETTINGS, policy=by_script(plays), interference=chaos)
+    system = System(
+        settings=SETTINGS,
+        policy=by_script(plays),
+        interference=chaos,
+        chance=chaos.dice("restarts"),
+        embedded=dice.random() < EMBEDDED,
+    )
     prepare(system)
     system.start()
     scripts = dice.sample(sorted(plays), 7)

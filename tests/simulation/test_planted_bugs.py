@@ -8,9 +8,12 @@ import pytest
 from functions.coordinate import handler as coordinate
 from functions.launch_pod import handler as launch_pod
 from functions.persist_result import handler as persist_result
+from functions.persist_result import rules as persist_rules
 from functions.relay_events import handler as relay_events
-from functions.saga_step import handler as saga_step
+from functions.relay_events import rules as relay_rules
+from functions.saga_step import rules as saga_rules
 from shared.adapters.scripted.cluster import ScriptedCluster
+from shared.domain.errors import AlreadyExists
 from shared.events.event import Event
 from shared.ports.collections import COLLECTIONS
 from shared.ports.documents import Collection, Document
@@ -19,7 +22,7 @@ from shared.runtime.outbox import Outbox, OutboxDocuments, record_of
 from shared.runtime.pump import Pump
 from tests.simulation.run import Report, simulate
 
-BUDGET = 40
+BUDGET = 100
 """Seeds within which a bug has to show."""
 
 pytestmark = pytest.mark.simulate
@@ -90,10 +93,10 @@ def counter_first(patch: pytest.MonkeyPatch) -> None:
     async def store(event: Event, needs: relay_events.Needs) -> Document | None:
         seq = needs.history.last.get(event.subject, 0) + 1
         needs.history.last[event.subject] = seq
-        document = relay_events.rules.history_document(event, seq, needs.clock.now())
+        document = relay_rules.history_document(event, seq, needs.clock.now())
         try:
             return await needs.events.insert(event.id, document)
-        except relay_events.AlreadyExists:
+        except AlreadyExists:
             return None
 
     patch.setattr(relay_events, "_store", store)
@@ -101,7 +104,7 @@ def counter_first(patch: pytest.MonkeyPatch) -> None:
 
 def no_clean_up(patch: pytest.MonkeyPatch) -> None:
     """Think that everything is over as soon as the result is stored."""
-    patch.setattr(saga_step.rules, "is_over", lambda facts: "result_stored" in facts)
+    patch.setattr(saga_rules, "is_over", lambda facts: "result_stored" in facts)
 
 
 def names_are_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -116,12 +119,12 @@ def names_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def cancel_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Store the end that came, whatever somebody asked for."""
-    state = persist_result.rules.terminal_state
+    state = persist_rules.terminal_state
 
     def deaf(fact: Any, execution: Mapping[str, Any], **rest: Any) -> dict[str, Any]:
         return state(fact, {**execution, "cancel_requested_at": None}, **rest)
 
-    patch.setattr(persist_result.rules, "terminal_state", deaf)
+    patch.setattr(persist_rules, "terminal_state", deaf)
 
 
 PLANTS: list[tuple[Plant, set[int]]] = [

@@ -399,9 +399,9 @@ class SandboxCluster:
             created_at=datetime.fromisoformat(created) if isinstance(created, str) else now,
             node_name=self._node,
             ended_at=now,
+            # Nobody can tell any more whether the script began: it is taken to have.
             end=PodEnd(
                 Cause.POD_LOST,
-                started=False,
                 message="The service that ran it ended before it had.",
             ),
         )

@@ -41,6 +41,7 @@ _START_SECONDS: Final = 10.0
 _DEADLINE_SLACK_SECONDS: Final = 5.0
 """How long after the limit process 1 is trusted to end the run; TERM to KILL is two of it."""
 _OBEY_SECONDS: Final = 0.5
+_LEAVE_SECONDS: Final = 2.0
 _SETTLE_SECONDS: Final = 0.25
 """Longest wait for the ends of the pipes of a run that left no report."""
 _AGAIN_SECONDS: Final = 0.005
@@ -454,6 +455,8 @@ class Run:
         for timer in (self._pending, self._guard):
             if timer is not None:
                 timer.cancel()
+        # Process 1 leaves by itself after its report; should it not, the slot must not wait for it.
+        self._guard = self._loop.call_later(_LEAVE_SECONDS, self._kill_outer)
         for fd in (*self._pipes.values(), self._control, self._alarm):
             if fd >= 0:
                 self._loop.remove_reader(fd)
@@ -464,6 +467,8 @@ class Run:
 
     def _free(self) -> None:
         """Close what is open and remove the group; the kernel may need a moment for that."""
+        if self._guard is not None:
+            self._guard.cancel()
         for fd in (*self._pipes.values(), self._control):
             if fd >= 0:
                 os.close(fd)

@@ -113,7 +113,7 @@ class ScriptedCluster:
     """A cluster without machines. Its pods outlive every client, as those of a real one do."""
 
     remembers = True
-    """Whether the name of a removed pod stays taken, so that a late `create` makes no second one."""
+    """Whether the name of a removed pod stays taken: a late `create` then makes no second one."""
 
     def __init__(self, clock: Clock, policy: Callable[[PodSpec], Play] | None = None) -> None:
         """Let a policy choose what each new pod does; without one, all do the same."""

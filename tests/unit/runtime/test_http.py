@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -95,9 +95,15 @@ def spec_of(**changes: Any) -> FunctionSpec:
     return FunctionSpec(**values)
 
 
+def loaded(spec: FunctionSpec, **entries: Any) -> Function:
+    """Return a function with some of the entry points that a handler may have."""
+    points = [one.name for one in fields(Function) if one.name != "spec"]
+    return Function(spec=spec, **(dict.fromkeys(points) | entries))
+
+
 def function_of(recorder: Recorder, **changes: Any) -> Function:
     """Return the recorder as a loaded function that is woken by events."""
-    return Function(spec_of(**changes), recorder.handle, None, None, None)
+    return loaded(spec_of(**changes), handle=recorder.handle)
 
 
 class Silent:
@@ -369,12 +375,10 @@ async def test_dead_letter_of_a_broker_becomes_a_record_of_ours(
     connect: Connect, recorder: Recorder
 ) -> None:
     """Both kinds of dead letters are kept by one function, under the name of who failed."""
-    function = Function(
+    function = loaded(
         spec_of(slug="retry-dead-letters", whole_topics=(Topic.DEAD_LETTERS,), raw=True),
-        recorder.handle,
-        recorder.handle_record,
-        None,
-        None,
+        handle=recorder.handle,
+        handle_record=recorder.handle_record,
     )
     failed = {
         "ce-knativeerrordest": "http://submit.integr8s.svc.cluster.local",
@@ -396,7 +400,7 @@ async def test_tick_reconciles_a_function_that_watches(
 ) -> None:
     """A function that watches a cluster cannot be posted a fact; any event makes it look."""
     spec = spec_of(wakes="cluster", consumes=())
-    function = Function(spec, None, None, None, recorder.reconcile)
+    function = loaded(spec, reconcile=recorder.reconcile)
 
     answer = await connect(function).post("/", headers={**SUBMIT, "ce-type": "tick"}, content=b"{}")
 
@@ -420,7 +424,7 @@ def clocked(rounds: Sequence[Exception | None]) -> tuple[Function, list[int]]:
                 continue
             await needs.clock.sleep(timedelta(seconds=1))
 
-    return Function(spec_of(wakes="clock", consumes=()), None, None, run, None), begun
+    return loaded(spec_of(wakes="clock", consumes=()), run=run), begun
 
 
 async def test_tick_runs_one_round_of_a_function_with_a_clock(connect: Connect) -> None:
@@ -488,7 +492,9 @@ async def test_application_reconciles_from_its_start_and_regularly(
     """A replica behind HTTP has the same upkeep as one behind a pump, and stops with it."""
     spec = spec_of(reconcile_every=timedelta(minutes=1))
     app = create_app(
-        Function(spec, recorder.handle, None, None, recorder.reconcile), Needs(clock), clock=clock
+        loaded(spec, handle=recorder.handle, reconcile=recorder.reconcile),
+        Needs(clock),
+        clock=clock,
     )
     told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
     said: list[str] = []

@@ -420,7 +420,7 @@ BROKEN: list[tuple[int, str, Callable[[], Evidence]]] = [
             },
         ),
     ),
-    (16, "not kept", lambda: poisoned()),
+    (16, "not kept", poisoned),
     (16, "kept otherwise", lambda: poisoned(body=b"?")),
     (17, "left", lambda: replace(GOOD, outboxes=[("executions", ONE, stored())])),
     (

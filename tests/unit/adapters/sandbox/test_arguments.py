@@ -56,10 +56,10 @@ def test_golden_command_line() -> None:
 
 def test_interpreter_elsewhere_is_bound() -> None:
     """At the place that it was built for, from where the slot's user can walk to."""
-    job = replace(JOB, binds=(Bind("/opt/py"), Bind("/root/py", shown_at="/cache/shown")))
+    job = replace(JOB, binds=(Bind("/opt/py"), Bind("/srv/py", shown_at="/cache/shown")))
     words = " ".join(arguments.bubblewrap(job, VIEW))
 
-    assert " --ro-bind /opt/py /opt/py --ro-bind /cache/shown /root/py " in words
+    assert " --ro-bind /opt/py /opt/py --ro-bind /cache/shown /srv/py " in words
 
 
 def test_a_layer_can_be_left_out() -> None:
@@ -86,12 +86,12 @@ def test_golden_entry() -> None:
         descriptors=[10, 12, 13],
         uid=70_001,
         groups=["/g/a/tasks", "/g/b/tasks"],
-        binds=[Bind("/opt/py"), Bind("/root/py", shown_at="/cache/shown")],
+        binds=[Bind("/opt/py"), Bind("/srv/py", shown_at="/cache/shown")],
     )
 
     assert " ".join(words) == (
         "/cache/init-1 enter 7 10,12,13 70001 70001 2 /g/a/tasks /g/b/tasks"
-        " 1 /root/py /cache/shown --"
+        " 1 /srv/py /cache/shown --"
     )
 
 

@@ -1,0 +1,198 @@
+"""One history per execution, without gaps and repeats."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from functions.relay_events.handler import History, Needs, Nudges, handle
+from shared.domain.errors import TemporaryError
+from shared.events.event import Event
+from shared.events.executions import ExecutionOutput, ExecutionStarted
+from shared.events.results import ResultStored
+from shared.events.security import AdminAction
+from tests import builders
+from tests.builders import EXECUTION_ID, START, USER_ID, World, seconds
+
+WHO: dict[str, Any] = {"execution_id": EXECUTION_ID, "user_id": USER_ID}
+
+
+class Heard:
+    """Signals of which only the nudges matter."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+        self.is_away = False
+
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Keep them, unless away."""
+        if self.is_away:
+            raise TemporaryError("away")
+        self.messages += messages
+
+
+def needs_of(world: World, signals: Any = None) -> Needs:
+    """Return the ports of a fresh replica."""
+    return Needs(
+        events=world.documents("events"),
+        audit_log=world.documents("audit_log"),
+        signals=signals or Heard(),
+        clock=world.clock,
+        history=History(),
+        nudges=Nudges(),
+    )
+
+
+def started(event_id: str, **more: Any) -> Event:
+    """Return an event of the execution."""
+    data = ExecutionStarted(**WHO, pod_name="p", started_at=START)
+    return builders.event(data, event_id=event_id, **more)
+
+
+def output(number: int) -> Event:
+    """Return an output of the execution."""
+    data = ExecutionOutput(**WHO, stream="stdout", offset=number, data="x", encoding="utf-8")
+    return builders.event(data, event_id=f"output-{number}")
+
+
+def result(outputs: int) -> Event:
+    """Return the last word."""
+    data = ResultStored(
+        **WHO,
+        status="completed",
+        storage_path="",
+        size_bytes=0,
+        result={},
+        output_events=outputs,
+    )
+    return builders.event(data, event_id="result")
+
+
+async def history(world: World) -> list[tuple[int, str]]:
+    """Return number and id of everything stored, in order."""
+    found = await world.documents("events").find(sort=[("seq", 1)])
+    return [(document["seq"], document["event_id"]) for document in found]
+
+
+async def test_events_are_numbered_from_one(world: World) -> None:
+    """In the order in which they come."""
+    needs = needs_of(world)
+    for name in "abc":
+        await handle(started(name), needs)
+
+    assert await history(world) == [(1, "a"), (2, "b"), (3, "c")]
+
+
+async def test_a_redelivery_gets_no_second_number(world: World) -> None:
+    """From the same replica, or another one."""
+    needs = needs_of(world)
+    for name in "aba":
+        await handle(started(name), needs)
+    await handle(started("b"), needs_of(world))
+
+    assert await history(world) == [(1, "a"), (2, "b")]
+
+
+async def test_replicas_share_one_sequence(world: World) -> None:
+    """What one remembers is out of date as soon as another has stored."""
+    first, second = needs_of(world), needs_of(world)
+    for name, needs in (("a", first), ("b", second), ("c", first), ("d", second)):
+        await handle(started(name), needs)
+
+    assert await history(world) == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+
+
+async def test_many_at_once_leave_no_gap(world: World) -> None:
+    """Lanes of one execution run side by side."""
+    replicas = [needs_of(world), needs_of(world)]
+    await asyncio.gather(
+        *(handle(started(f"e{number}"), replicas[number % 2]) for number in range(40))
+    )
+
+    assert [seq for seq, _ in await history(world)] == list(range(1, 41))
+
+
+async def test_a_follower_waits_for_its_cause(world: World) -> None:
+    """They travel on different topics."""
+    needs = needs_of(world)
+    follower = started("late", source="/integr8s/monitor-pods", causation_id="early")
+    waiting = asyncio.create_task(handle(follower, needs))
+    await world.clock.advance(seconds(1))
+
+    await handle(started("early"), needs)
+    await waiting
+
+    assert await history(world) == [(1, "early"), (2, "late")]
+    assert needs.history.waiting == {}
+
+
+async def test_a_cause_that_never_comes_is_waited_for_two_seconds(world: World) -> None:
+    """An order is worth a moment, not the event."""
+    needs = needs_of(world)
+    follower = started("late", source="/integr8s/monitor-pods", causation_id="never")
+    waiting = asyncio.create_task(handle(follower, needs))
+
+    await world.clock.advance(seconds(1.9))
+    assert not waiting.done()
+    await world.clock.advance(seconds(0.2))
+
+    assert waiting.done()
+    assert await history(world) == [(1, "late")]
+    assert needs.history.waiting == {}
+
+
+async def test_the_result_waits_for_its_outputs(world: World) -> None:
+    """Also for those that another replica stores."""
+    needs, other = needs_of(world), needs_of(world)
+    waiting = asyncio.create_task(handle(result(2), needs))
+    await world.clock.settle()
+    await handle(output(0), needs)
+    await handle(output(1), other)
+    await world.clock.advance(seconds(0.5))
+
+    assert waiting.done()
+    assert [name for _, name in await history(world)] == ["output-0", "output-1", "result"]
+
+
+async def test_streams_are_nudged_after_the_store(world: World) -> None:
+    """Each event once."""
+    heard = Heard()
+    needs = needs_of(world, heard)
+    for name in "aab":
+        await handle(started(name), needs)
+    await world.clock.settle()
+
+    assert [channel for channel, _ in heard.messages] == [f"sse:exec:{EXECUTION_ID}"] * 2
+
+
+async def test_a_lost_nudge_is_no_lost_event(world: World) -> None:
+    """Signals may be away for ever."""
+    heard = Heard()
+    heard.is_away = True
+    needs = needs_of(world, heard)
+    await handle(started("a"), needs)
+    await world.clock.settle()
+    heard.is_away = False
+    await handle(started("b"), needs)
+    await world.clock.settle()
+
+    assert len(heard.messages) == 1
+    assert len(await history(world)) == 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_is_of_no_execution_is_stored_without_a_number(
+    world: World, times: int
+) -> None:
+    """And audited where it is about rights, once."""
+    deed = AdminAction(
+        actor_id="admin", action="user.disable", target_type="user", target_id="user-9"
+    )
+
+    for _ in range(times):
+        await handle(builders.event(deed, subject="user-9"), needs_of(world))
+
+    (stored,) = await world.documents("events").find()
+    assert "seq" not in stored
+    assert await world.documents("audit_log").count() == 1

@@ -1,0 +1,455 @@
+"""What a saga says and orders, in every row of its table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from functions.saga_step import rules
+from functions.saga_step.handler import Needs, handle, handle_batch
+from shared.domain.executions import Status
+from shared.domain.identifiers import saga_id_of
+from shared.events.event import Event, Payload
+from shared.events.executions import (
+    ExecutionCancelRequested,
+    ExecutionCompleted,
+    ExecutionQueued,
+    ExecutionRejected,
+    ExecutionRequested,
+    ExecutionStarted,
+)
+from shared.events.origins import order_of
+from shared.events.pods import PodCreated, PodDeleted
+from shared.events.results import ResultStored
+from shared.events.timers import TimerDue
+from tests import builders
+from tests.builders import EXECUTION_ID, START, USER_ID, World, seconds
+
+SAGA_ID = saga_id_of(EXECUTION_ID)
+WHO: dict[str, Any] = {"execution_id": EXECUTION_ID, "user_id": USER_ID}
+POD: dict[str, Any] = {**WHO, "pod_name": f"exec-{EXECUTION_ID}"}
+
+
+def requested() -> Payload:
+    """Return the request."""
+    return ExecutionRequested(**order_of(builders.execution()))
+
+
+def queued(position: int) -> Payload:
+    """Return a place in the queue."""
+    return ExecutionQueued(**WHO, position=position, priority="normal", queue_depth=1)
+
+
+def created() -> Payload:
+    """Return that the pod exists."""
+    return PodCreated(**POD, image="i")
+
+
+def started() -> Payload:
+    """Return that the script runs."""
+    return ExecutionStarted(**POD, started_at=START)
+
+
+def completed() -> Payload:
+    """Return that the script ended."""
+    return ExecutionCompleted(**WHO, exit_code=0)
+
+
+def stored(status: str = "completed") -> Payload:
+    """Return that the result is in."""
+    return ResultStored(
+        **WHO, status=status, storage_path=EXECUTION_ID, size_bytes=0, result={}
+    )
+
+
+def deleted() -> Payload:
+    """Return that the pod is gone."""
+    return PodDeleted(**POD, reason="finished")
+
+
+def cancel() -> Payload:
+    """Return that somebody wants its end."""
+    return ExecutionCancelRequested(**WHO, cancelled_by="user-1", reason="enough")
+
+
+def needs_of(world: World) -> Needs:
+    """Return the ports of the function."""
+    return Needs(
+        sagas=world.documents("sagas"),
+        executions=world.documents("executions"),
+        timers=world.documents("timers"),
+        clock=world.clock,
+        settings=world.settings,
+    )
+
+
+async def tell(world: World, *facts: Payload) -> None:
+    """Let facts arrive one by one."""
+    for fact in facts:
+        await handle(builders.event(fact, at=world.clock.now()), needs_of(world))
+
+
+async def ring(world: World) -> None:
+    """Let time pass until the alarm, then fire it as `fire-timers` does."""
+    timer = await world.documents("timers").get(f"saga-step:deadline:{SAGA_ID}")
+    assert timer is not None
+    await world.clock.advance(max(timer["due_at"] - world.clock.now(), seconds(0)))
+    due = TimerDue(
+        timer_id=timer["timer_id"],
+        target="saga-step",
+        kind="deadline",
+        key=SAGA_ID,
+        due_at=timer["due_at"],
+    )
+    await world.documents("timers").delete(timer["_id"])
+    await handle(builders.event(due, subject=SAGA_ID), needs_of(world))
+
+
+async def ring_until(world: World, at: float) -> None:
+    """Fire every alarm until an instant, in seconds since the request."""
+    end = START + seconds(at)
+    while True:
+        timer = await world.documents("timers").get(f"saga-step:deadline:{SAGA_ID}")
+        if timer is None or timer["due_at"] > end:
+            await world.clock.advance(end - world.clock.now())
+            return
+        await ring(world)
+
+
+async def state(world: World) -> dict[str, Any]:
+    """Return the saga."""
+    saga = await world.documents("sagas").get(SAGA_ID)
+    assert saga is not None
+    return saga
+
+
+async def said(world: World) -> list[str]:
+    """Return what the saga said, but for the words about itself."""
+    events = await world.emitted("sagas")
+    return [event.type for event in events if not event.type.startswith("saga.")]
+
+
+async def orders(world: World) -> list[tuple[str, str]]:
+    """Return each order to remove the pod, with its reason."""
+    return [
+        (event.type, event.data.reason)  # type: ignore[attr-defined]
+        for event in await world.emitted("sagas")
+        if event.type == "pod.delete"
+    ]
+
+
+async def test_the_way_of_a_success(world: World) -> None:
+    """Every step is told once, the pod is removed after the result, and the alarm with it."""
+    await world.add_execution()
+    way = (requested(), queued(1), queued(0), created(), started(), completed(), stored())
+    await tell(world, *way)
+
+    assert await orders(world) == [("pod.delete", "finished")]
+
+    await tell(world, deleted())
+
+    saga = await state(world)
+    assert saga["state"] == "completed"
+    assert saga["completed_steps"] == [step.name for step in rules.STEPS]
+    assert await world.documents("timers").count() == 0
+    types = [event.type for event in await world.emitted("sagas")]
+    assert types.count("saga.step_completed") == len(rules.STEPS)
+    assert types[0] == "saga.started"
+    assert types[-1] == "saga.completed"
+
+
+async def test_facts_delivered_twice_say_nothing_twice(world: World) -> None:
+    """At least once is as good as once."""
+    await world.add_execution()
+    way = (requested(), queued(0), created(), started(), completed(), stored(), deleted())
+    await tell(world, *(fact for fact in way for _ in range(2)))
+    await tell(world, *way)
+
+    ids = [event.id for event in await world.emitted("sagas")]
+    assert len(ids) == len(set(ids))
+
+
+_way = (requested(), queued(0), created(), started(), completed(), stored())
+
+
+@given(facts=st.permutations(_way), cut=st.integers(0, len(_way)))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+async def test_any_order_of_facts_orders_the_clean_up(
+    facts: Sequence[Payload], cut: int
+) -> None:
+    """However topics overtake each other, alone or in a batch, the pod is removed and it ends."""
+    world = World()
+    await world.add_execution(status="completed", scheduled_at=START)
+    events: list[Event] = [builders.event(fact) for fact in facts]
+
+    await handle_batch(events[:cut], needs_of(world))
+    for event in events[cut:]:
+        await handle(event, needs_of(world))
+
+    reasons = {reason for _, reason in await orders(world)}
+    await tell(world, deleted())
+    saga = await state(world)
+    await world.close()
+    assert "finished" in reasons
+    assert saga["state"] == "completed"
+
+
+async def test_a_late_pod_is_removed_after_the_end(world: World) -> None:
+    """A launch that was slow, or cut off, leaves no pod behind."""
+    await world.add_execution(status="error", scheduled_at=START)
+    everything = [builders.event(fact) for fact in (queued(0), stored("error"), deleted())]
+    await handle_batch(everything, needs_of(world))
+
+    await tell(world, created())
+
+    assert await orders(world) == [("pod.delete", "finished"), ("pod.delete", "orphan")]
+
+
+async def test_a_fact_about_nothing_begins_no_saga(world: World) -> None:
+    """An event about an execution that does not exist is nobody's."""
+    await tell(world, queued(1))
+
+    assert await world.documents("sagas").count() == 0
+
+
+async def test_a_refused_submission_ends_no_execution(world: World) -> None:
+    """A rejection without an execution is about a request that was never accepted."""
+    await world.add_execution()
+    await tell(world, requested(), ExecutionRejected(code="malformed", message="no"))
+
+    assert "ended" not in (await state(world))["facts"]
+
+
+async def test_slow_admission_is_alerted_once_then_ended(world: World) -> None:
+    """Nobody queued it: an alarm after a minute, the end at the queue's limit."""
+    await world.add_execution()
+    await tell(world, requested())
+    await ring_until(world, 3_614)
+    assert await said(world) == ["system.alert"]
+
+    await ring_until(world, 3_616)
+
+    assert await said(world) == ["system.alert", "execution.failed"]
+
+
+async def test_no_slot_in_time_ends_it(world: World) -> None:
+    """What the queue should have rejected is ended 15 s later."""
+    await world.add_execution()
+    await tell(world, requested(), queued(1))
+
+    await ring_until(world, 3_616)
+
+    (failed,) = [e for e in await world.emitted("sagas") if e.type == "execution.failed"]
+    assert failed.data.error_code == "queue_expired"  # type: ignore[attr-defined]
+    assert failed.data.phase == "launch"  # type: ignore[attr-defined]
+
+
+async def test_no_pod_is_launched_three_times_in_all(world: World) -> None:
+    """Two orders more, then it is given up."""
+    await world.add_execution(status="launching", scheduled_at=START)
+    await tell(world, requested(), queued(0))
+
+    await ring_until(world, 181)
+
+    assert await said(world) == ["pod.create", "pod.create", "pod.delete", "execution.failed"]
+
+
+async def test_no_start_in_time_ends_it(world: World) -> None:
+    """Five minutes after the pod was made."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created())
+
+    await ring_until(world, 301)
+
+    assert await said(world) == ["pod.delete", "execution.failed"]
+
+
+async def test_no_end_in_time_is_a_timeout(world: World) -> None:
+    """The last net: its own limit and 15 s."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created(), started())
+
+    await ring_until(world, 46)
+
+    assert await said(world) == ["pod.delete", "execution.timeout"]
+
+
+async def test_a_late_result_is_alerted_once_and_forced_at_the_end(world: World) -> None:
+    """A terminal fact that nobody can store is not the last word."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created(), started(), completed())
+    await ring_until(world, 3_670)
+    assert await said(world) == ["system.alert"]
+
+    await ring_until(world, 3_676)
+
+    assert await said(world) == ["system.alert", "pod.delete", "execution.timeout"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param((), id="requested"),
+        pytest.param((queued(1),), id="queued"),
+        pytest.param((queued(0),), id="granted"),
+        pytest.param((queued(0), created()), id="created"),
+        pytest.param((queued(0), created(), started()), id="started"),
+    ],
+)
+async def test_the_end_is_said_by_the_bound_of_the_whole(
+    world: World, facts: tuple[Payload, ...]
+) -> None:
+    """Acceptance + queue limit + timeout + 45 s, wherever it got stuck, however late it got there."""
+    await world.add_execution(status="launching", scheduled_at=START)
+    await tell(world, requested())
+    await ring_until(world, 3_610)
+    await tell(world, *facts)
+
+    await ring_until(world, 3_676)
+
+    assert {"execution.failed", "execution.timeout"} & set(await said(world))
+
+
+async def test_the_last_word_is_not_repeated_without_pause(world: World) -> None:
+    """Past the bound the alarm rings every half minute, not in a circle."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created(), started(), completed())
+    await ring_until(world, 3_676)
+
+    await ring(world)
+
+    assert world.clock.now() >= START + seconds(3_705)
+
+
+async def test_clean_up_is_ordered_five_times(world: World) -> None:
+    """Then a person is told, and the saga ends all the same."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created(), started(), completed(), stored())
+
+    await ring_until(world, 600)
+
+    assert await said(world) == ["pod.delete"] * 5 + ["system.alert"]
+    assert (await state(world))["state"] == "completed"
+    assert await world.documents("timers").count() == 0
+
+
+async def test_cancel_before_any_slot_ends_without_a_pod(world: World) -> None:
+    """There is nothing to remove."""
+    await world.add_execution()
+    await tell(world, requested(), queued(1), cancel(), stored("cancelled"))
+
+    saga = await state(world)
+    assert saga["state"] == "cancelled"
+    assert await orders(world) == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param((queued(0), cancel()), id="granted"),
+        pytest.param((queued(0), created(), cancel()), id="created"),
+        pytest.param((created(), cancel()), id="created, grant late"),
+        pytest.param((queued(0), created(), started(), cancel()), id="started"),
+    ],
+)
+async def test_cancel_with_a_slot_ends_the_pod(world: World, facts: tuple[Payload, ...]) -> None:
+    """It gets two seconds, and may report what it printed."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), *facts)
+
+    assert await orders(world) == [("pod.delete", "cancelled")]
+
+
+async def test_a_pod_that_appears_after_its_cancel_is_ended(world: World) -> None:
+    """The first order found nothing to end."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), cancel(), created())
+
+    assert await orders(world) == [("pod.delete", "cancelled")] * 2
+
+
+async def test_a_cancelled_run_without_a_word_is_ended_by_the_saga(world: World) -> None:
+    """Fifteen seconds after the request, marked as forced."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created(), started(), cancel())
+
+    await ring_until(world, 16)
+
+    assert await said(world) == ["pod.delete", "execution.cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "final"),
+    [
+        (Status.COMPLETED, "saga.completed", "completed"),
+        (Status.FAILED, "saga.failed", "failed"),
+        (Status.TIMEOUT, "saga.failed", "timeout"),
+        (Status.ERROR, "saga.failed", "failed"),
+        (Status.CANCELLED, "saga.cancelled", "cancelled"),
+    ],
+)
+async def test_each_end_has_its_final_state(
+    world: World, status: Status, word: str, final: str
+) -> None:
+    """And a final state is never left."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created(), started(), stored(status), deleted())
+    await tell(world, started(), completed(), stored("completed"), cancel())
+
+    assert (await state(world))["state"] == final
+    assert [event.type for event in await world.emitted("sagas")][-1] == word
+
+
+async def test_an_alarm_that_rings_early_only_moves(world: World) -> None:
+    """What went on meanwhile is not overdue."""
+    await world.add_execution()
+    await tell(world, requested(), queued(1))
+
+    await ring(world)
+
+    assert await said(world) == []
+    assert await world.documents("timers").count() == 1
+
+
+async def test_an_alarm_for_nothing_is_nothing(world: World) -> None:
+    """A crash between alarm and saga leaves an alarm alone."""
+    due = TimerDue(timer_id="t", target="saga-step", kind="deadline", key="gone", due_at=START)
+
+    await handle(builders.event(due), needs_of(world))
+
+    assert await world.documents("sagas").count() == 0
+
+
+class _Racing:
+    """Timers of which one is fired and removed between an insert and its change."""
+
+    def __init__(self, world: World) -> None:
+        self.inner = world.documents("timers")
+        self.races = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def change(self, key: str, **change: Any) -> Any:
+        """Lose a race."""
+        if self.races:
+            self.races -= 1
+            await self.inner.delete(key)
+        return await self.inner.change(key, **change)
+
+
+async def test_an_alarm_that_fires_while_it_is_moved_is_set_again(world: World) -> None:
+    """A saga without an alarm would wait for ever."""
+    await world.add_execution(scheduled_at=START)
+    await tell(world, requested(), queued(0), created(), started())
+    racing = _Racing(world)
+
+    earlier = builders.event(cancel(), at=START - seconds(5))
+    await handle(earlier, needs_of(world)._replace(timers=racing))
+
+    timer = await world.documents("timers").get(f"saga-step:deadline:{SAGA_ID}")
+    assert racing.races == 0
+    assert timer is not None
+    assert timer["due_at"] == START + seconds(10)

@@ -1,0 +1,140 @@
+"""Settings are read once, and wrong ones are named."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.domain.errors import StartupError
+from shared.runtime.settings import Settings
+
+VALUES = {
+    "data_dir": "/somewhere",
+    "host": "0.0.0.0",  # noqa: S104 - a value that differs from the default
+    "port": "81",
+    "admin_username": "root",
+    "admin_password": "open sesame",
+    "secret_key": "k" * 32,
+    "rate_limit_enabled": "false",
+    "development_mode": "true",
+    "secure_cookies": "true",
+    "log_level": "DEBUG",
+    "max_concurrent_executions": "3",
+    "max_concurrent_per_user": "2",
+    "max_timeout_seconds": "9",
+    "memory_limit": "1Gi",
+    "cpu_limit": "500m",
+    "output_limit_bytes": "65536",
+    "queue_length": "4",
+    "queued_per_user": "5",
+    "allow_weak_limits": "true",
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"INTEGR8S_{name.upper()}", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+def test_every_setting_has_a_value_here() -> None:
+    """A new one is tested, or this fails."""
+    assert set(VALUES) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_every_setting_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the variable that the documentation names."""
+    default = getattr(Settings.read(), name)
+
+    monkeypatch.setenv(f"INTEGR8S_{name.upper()}", VALUES[name])
+
+    assert getattr(Settings.read(), name) != default
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "99999"),
+        ("port", "http"),
+        ("secret_key", "short"),
+        ("max_concurrent_executions", "0"),
+        ("memory_limit", "lots"),
+        ("cpu_limit", "2"),
+        ("output_limit_bytes", "1"),
+        ("queue_length", "0"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence and the remedy, no traceback."""
+    monkeypatch.setenv(f"INTEGR8S_{name.upper()}", value)
+
+    with pytest.raises(StartupError, match=f"INTEGR8S_{name.upper()}") as failed:
+        Settings.read()
+
+    assert failed.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("max_concurrent_executions", "max_concurrent_executions"),
+        ("max_concurrent_per_user", "max_concurrent_per_user"),
+        ("max_timeout_seconds", "max_timeout_seconds"),
+        ("memory_limit", "memory_limit"),
+        ("cpu_limit", "cpu_limit"),
+        ("output_limit_bytes", "output_limit_bytes"),
+        ("queue_length", "queue_length"),
+        ("queued_per_user", "queued_per_user"),
+    ],
+)
+def test_limits_reach_the_executions(
+    name: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting that nobody reads is a lie."""
+    monkeypatch.setenv(f"INTEGR8S_{name.upper()}", VALUES[name])
+
+    assert str(getattr(Settings.read().execution, field)) == VALUES[name]
+
+
+def test_the_default_timeout_stays_below_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every request without one would be refused."""
+    monkeypatch.setenv("INTEGR8S_MAX_TIMEOUT_SECONDS", "9")
+
+    assert Settings.read().execution.default_timeout_seconds == 9
+
+
+def test_data_lie_where_the_desktop_says(tmp_path: Path) -> None:
+    """Unless told otherwise."""
+    assert Settings.read().data_dir == tmp_path / "integr8s"
+
+
+def _settings(folder: Path) -> Settings:
+    return Settings(data_dir=folder)
+
+
+def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    """The next start signs with the same key."""
+    first = _settings(tmp_path).secret()
+
+    assert len(first) >= 32
+    assert _settings(tmp_path).secret() == first
+    assert (tmp_path / "secret.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_crash_while_the_secret_is_written_leaves_no_empty_one(tmp_path: Path) -> None:
+    """What was begun is begun anew."""
+    (tmp_path / "secret.new").touch()
+
+    assert len(_settings(tmp_path).secret()) >= 32
+    assert not (tmp_path / "secret.new").exists()
+
+
+def test_a_given_secret_is_used(tmp_path: Path) -> None:
+    """And nothing is written."""
+    settings = Settings(data_dir=tmp_path, secret_key="s" * 40)  # type: ignore[arg-type]
+
+    assert settings.secret() == "s" * 40
+    assert list(tmp_path.iterdir()) == []
