@@ -69,7 +69,8 @@ class Life:
         if event_type in _TERMINAL_FACTS and self.is_cancel_requested:
             # From the wish on every end is stored as cancelled.
             return Status.CANCELLED
-        if event_type == "execution.failed" and data.get("phase") == "launch":
+        has_run = data.get("phase") != "launch" or self.status == Status.RUNNING
+        if event_type == "execution.failed" and not has_run:
             return Status.ERROR
         return _LEADS_TO.get(event_type)
 

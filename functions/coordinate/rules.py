@@ -62,9 +62,7 @@ def users_at_limit(pool: Pool, settings: ExecutionSettings) -> Sequence[str]:
     return sorted(u for u, count in running.items() if count >= settings.max_concurrent_per_user)
 
 
-def estimated_wait(
-    position: int, recent: Sequence[Mapping[str, Any]], slots: int
-) -> float | None:
+def estimated_wait(position: int, recent: Sequence[Mapping[str, Any]], slots: int) -> float | None:
     """Return position x mean duration of the last runs / slots; None with fewer than five runs."""
     durations: list[float] = [
         (run["finished_at"] - run["started_at"]).total_seconds()

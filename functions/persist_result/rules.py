@@ -20,9 +20,7 @@ Terminal = (
 NO_EXIT_CODE = -1
 
 
-def terminal_state(
-    fact: Terminal, execution: Mapping[str, Any], *, at: datetime
-) -> dict[str, Any]:
+def terminal_state(fact: Terminal, execution: Mapping[str, Any], *, at: datetime) -> dict[str, Any]:
     """Return the fields that a terminal fact writes.
 
     A recorded cancel turns every end into `cancelled`, and keeps the output. What failed before the
@@ -57,7 +55,8 @@ def _status(fact: Terminal, execution: Mapping[str, Any]) -> Status:
             return Status.COMPLETED
         case ExecutionTimeout():
             return Status.TIMEOUT
-        case ExecutionFailed(phase="run"):
+        case ExecutionFailed(phase=phase) if phase == "run" or execution.get("started_at"):
+            # Who finds a run lost after a crash may not know any more that it had started.
             return Status.FAILED
         case _:
             return Status.ERROR

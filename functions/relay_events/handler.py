@@ -12,6 +12,7 @@ from functions.relay_events import rules
 from shared.domain.errors import AlreadyExists, TemporaryError
 from shared.events.event import Event
 from shared.events.executions import ExecutionOutput
+from shared.events.results import ResultStored
 from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
 from shared.ports.signals import Signals
@@ -19,6 +20,7 @@ from shared.ports.signals import Signals
 _PATIENCE = timedelta(seconds=2)
 """The longest that an event is held back for one that belongs before it."""
 _LOOK_AGAIN = timedelta(milliseconds=100)
+_GATHER = timedelta(milliseconds=3)
 _REMEMBERED = 4096
 
 
@@ -75,6 +77,7 @@ class Nudges:
     """Messages to streams: gathered while the last ones are on their way."""
 
     pending: list[tuple[str, bytes]] = field(default_factory=list)
+    gathering: "asyncio.Task[None] | None" = None
     sending: "asyncio.Task[None] | None" = None
 
 
@@ -190,10 +193,27 @@ async def _next_word(name: str, needs: Needs) -> None:
 
 
 def _nudge(document: Document, needs: Needs) -> None:
-    """Tell the streams soon; the history is the truth, a lost nudge only costs a poll."""
-    needs.nudges.pending.append(rules.nudge(document))
-    if needs.nudges.sending is None:
-        needs.nudges.sending = asyncio.create_task(_send_nudges(needs))
+    """Tell the streams soon; the history is the truth, a lost nudge only costs a poll.
+
+    The result goes out at once, and takes along what was gathered before it.
+    """
+    nudges = needs.nudges
+    nudges.pending.append(rules.nudge(document))
+    if nudges.sending is not None:
+        return
+    if document["event_type"] == ResultStored.TYPE:
+        nudges.sending = asyncio.create_task(_send_nudges(needs))
+    elif nudges.gathering is None:
+        nudges.gathering = asyncio.create_task(_gather_nudges(needs))
+
+
+async def _gather_nudges(needs: Needs) -> None:
+    """Let what happens together go out together: each sending waits for the disk once."""
+    await needs.clock.sleep(_GATHER)
+    nudges = needs.nudges
+    nudges.gathering = None
+    if nudges.pending and nudges.sending is None:
+        nudges.sending = asyncio.create_task(_send_nudges(needs))
 
 
 async def _send_nudges(needs: Needs) -> None:

@@ -60,5 +60,5 @@ SPEC = FunctionSpec(
         SystemAlert,
     ),
     needs=Needs,
-    linger=timedelta(milliseconds=25),
+    linger=timedelta(milliseconds=100),
 )

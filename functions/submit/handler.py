@@ -181,9 +181,7 @@ def _canonical(body: Any) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
-async def _accept(
-    request: Request, wanted: rules.Order, execution_id: str, needs: Needs
-) -> None:
+async def _accept(request: Request, wanted: rules.Order, execution_id: str, needs: Needs) -> None:
     """Store the execution and its first event in one write, if there is room."""
     await _refuse_without_room(request.user_id, needs)
     document = rules.execution_document(
@@ -220,9 +218,7 @@ async def _refuse_without_room(user_id: str, needs: Needs) -> None:
             " try again when some have started."
         )
         context = {"limit": settings.queued_per_user, "current": mine}
-        raise Refusal(
-            "user_queue_full", detail, retry_after=timedelta(seconds=5), context=context
-        )
+        raise Refusal("user_queue_full", detail, retry_after=timedelta(seconds=5), context=context)
     depth = await needs.executions.count(
         {"status": Status.QUEUED.value}, limit=settings.queue_length
     )

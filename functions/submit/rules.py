@@ -224,9 +224,7 @@ def _priority(reading: _Reading) -> Priority:
     return Priority(name)
 
 
-def _refuse_sizes(
-    script: str, stdin: bytes | None, files: tuple[tuple[str, bytes], ...]
-) -> None:
+def _refuse_sizes(script: str, stdin: bytes | None, files: tuple[tuple[str, bytes], ...]) -> None:
     _refuse_over(len(script), SCRIPT_CHARS, "script", "characters", "script_too_long")
     _refuse_over(len(stdin or b""), STDIN_BYTES, "stdin", "bytes", "input_too_large")
     together = len(script.encode()) + len(stdin or b"") + sum(len(data) for _, data in files)

@@ -1,1 +1,1 @@
-"""Values, identifiers, errors, and the rules that more than one function needs; no input or output."""
+"""Values, identifiers, errors, and rules that several functions need; no input or output."""

@@ -1,4 +1,4 @@
-"""The catalogue of refusals: machine code -> HTTP status and short name. One place, for every front."""
+"""The catalogue of refusals for every front: machine code -> HTTP status and short name."""
 
 from typing import NamedTuple
 

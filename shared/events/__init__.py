@@ -1,1 +1,1 @@
-"""The facts and commands that travel: envelope, one module per family, and the CloudEvents codec."""
+"""The facts and commands that travel: envelope, a module per family, the CloudEvents codec."""

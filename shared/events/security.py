@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from shared.events.event import Payload
 from shared.events.topics import Topic
 
@@ -85,5 +87,5 @@ class AdminAction(_Security):
     action: str
     target_type: str
     target_id: str
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
     reason: str | None = None

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events.event import Payload
 from shared.events.topics import Topic
@@ -30,6 +30,6 @@ class SystemAlert(Payload):
     summary: str
     body: str | None = None
     tags: tuple[str, ...] = ()
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = Field(default_factory=dict)
     audience: Audience = Audience(roles=("admin",))
     scheduled_for: datetime | None = None

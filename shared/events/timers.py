@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from shared.events.event import Payload
 from shared.events.topics import Topic
 
@@ -18,7 +20,7 @@ class TimerDue(Payload):
     kind: str
     key: str
     due_at: datetime
-    payload: dict[str, Any] = {}
+    payload: dict[str, Any] = Field(default_factory=dict)
 
 
 def timer(

@@ -1,4 +1,4 @@
-"""Where scripts run: one isolated pod per execution, on Kubernetes or in a sandbox on this machine."""
+"""Where scripts run: one isolated pod per execution, on Kubernetes or on this machine."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field

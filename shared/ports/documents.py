@@ -123,7 +123,7 @@ class Leftovers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Fields that a collection is searched by, in order; a `unique` one counts only present ones."""
+    """Fields that a collection is searched by; a `unique` one counts only present ones."""
 
     fields: tuple[str, ...]
     unique: bool = False

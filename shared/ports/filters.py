@@ -112,5 +112,5 @@ def _field_matches(value: Any, condition: Any) -> bool:
 def sort_key(value: Any) -> tuple[int, Any]:
     """Return a key that orders values of any kinds: missing first, then numbers, texts, ..."""
     kind = _kind(value)
-    order = {None: 0, float: 1, str: 2, bytes: 3, bool: 4, datetime: 5}
+    order: dict[type | None, int] = {None: 0, float: 1, str: 2, bytes: 3, bool: 4, datetime: 5}
     return (order[kind], value if kind is not None else 0)

@@ -1,1 +1,1 @@
-"""The only place that knows processes: settings, wiring, pumps, outbox, scaling, the local system."""
+"""The only place that knows processes: settings, wiring, pumps, scaling, the local system."""

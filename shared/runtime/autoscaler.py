@@ -167,9 +167,7 @@ class Autoscaler:
             for trigger in function.scaler.scaled.triggers
             if (reading := await self._read(trigger)) is not None
         }
-        decision = function.scaler.observe(
-            self._clock.now(), readings, pods=len(function.replicas)
-        )
+        decision = function.scaler.observe(self._clock.now(), readings, pods=len(function.replicas))
         await self._apply(function, decision.replicas, decision.reason)
 
     async def _read(self, trigger: Trigger) -> Reading | None:

@@ -22,9 +22,7 @@ def dead_letter(
     kinds of dead letters look alike. Messages are cut short: no script or secret belongs here.
     """
     kind = type(error).__name__
-    original = tuple(
-        h for h in record.headers if h[0] == ORIGIN or not h[0].startswith("dlq")
-    )
+    original = tuple(h for h in record.headers if h[0] == ORIGIN or not h[0].startswith("dlq"))
     added = {
         "dlqfunction": function,
         "dlqgroup": function,

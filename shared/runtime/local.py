@@ -31,9 +31,7 @@ def manifests() -> Path:
     for folder in (here.parent / "_keda", here.parents[2] / "keda"):
         if folder.is_dir():
             return folder
-    raise StartupError(
-        "The scaling manifests are missing.", remedy="Install integr8s again."
-    )
+    raise StartupError("The scaling manifests are missing.", remedy="Install integr8s again.")
 
 
 class EmbeddedSystem:

@@ -30,6 +30,9 @@ _PAGE = 200
 class Collection(Documents, Leftovers, Protocol):
     """Documents with an outbox."""
 
+    emits_directly: bool
+    """Whether what is emitted is in the log as soon as it is stored, so that nothing waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Written:
@@ -210,7 +213,7 @@ class OutboxDocuments:
     ) -> Document:
         """Store a new document; its events go out."""
         stored = await self._inner.insert(key, document, emit=emit)
-        if emit:
+        if emit and not self._inner.emits_directly:
             self._outbox.written(self._name, key, emit)
         return stored
 
@@ -225,6 +228,6 @@ class OutboxDocuments:
     ) -> Document | None:
         """Change the document; its events go out if it was changed."""
         changed = await self._inner.change(key, when=when, set=set, unset=unset, emit=emit)
-        if emit and changed is not None:
+        if emit and changed is not None and not self._inner.emits_directly:
             self._outbox.written(self._name, key, emit)
         return changed

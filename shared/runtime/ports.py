@@ -19,7 +19,7 @@ from shared.runtime.outbox import LogPublisher, Outbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The ports, wired to adapters. Documents come from the outbox, so that what is emitted goes out."""
+    """The ports, wired to adapters; documents pass the outbox, so that what is emitted goes out."""
 
     log: EventLog
     outbox: Outbox

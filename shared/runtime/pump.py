@@ -318,9 +318,7 @@ class Pump:
             else:
                 break
         self.counts.dead_lettered += 1
-        _LOG.error(
-            "%s could not handle a record of %s: %s", self.spec.slug, record.topic, error
-        )
+        _LOG.error("%s could not handle a record of %s: %s", self.spec.slug, record.topic, error)
         return True
 
     async def _commit_now_and_then(self, consumer: Consumer) -> None:

@@ -122,9 +122,9 @@ class DataLock:
         os.close(self._handle)
 
 
-def collections(store: SqliteStore, clock: Clock) -> dict[str, Collection]:
-    """Return every collection on one store."""
-    return {name: SqliteDocuments(store, one, clock) for name, one in COLLECTIONS.items()}
+def collections(store: SqliteStore, log: SqliteEventLog, clock: Clock) -> dict[str, Collection]:
+    """Return every collection on one store, beside the log that takes what they emit."""
+    return {name: SqliteDocuments(store, one, clock, log) for name, one in COLLECTIONS.items()}
 
 
 def ports_over(
@@ -139,7 +139,7 @@ def ports_over(
     settings: ExecutionSettings,
 ) -> Ports:
     """Return the ports over a store, with the outbox between documents and log."""
-    kept = collections(store, clock)
+    kept = collections(store, log, clock)
     outbox = Outbox(log, clock, kept.__getitem__)
     for name in kept:
         outbox.documents(name)
@@ -171,7 +171,8 @@ class Stored:
             StartupError: It cannot be opened, or was written by a newer version.
         """
         clock, store = SystemClock(), SqliteStore(path)
-        return cls(store, collections(store, clock), SqliteEventLog(store, clock))
+        log = SqliteEventLog(store, clock)
+        return cls(store, collections(store, log, clock), log)
 
     async def close(self) -> None:
         """Close the file."""

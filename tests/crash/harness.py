@@ -20,7 +20,7 @@ from shared.domain.executions import TERMINAL
 from shared.runtime import wiring
 from shared.runtime.evidence import Call, Caps, Evidence, Frame, Stream, gather
 from shared.runtime.functions import SLUGS, load
-from shared.runtime.invariants import Violation, check_all
+from shared.runtime.invariants import check_all
 from shared.runtime.wiring import Stored
 from tests.bench.client import Client, Refused
 from tests.bench.server import Server
@@ -224,10 +224,10 @@ class Machine:
 
     # ---------------------------------------------------------------------------------- evidence
 
-    async def violations(self) -> list[Violation]:
+    async def violations(self) -> list[str]:
         """Judge every invariant by what a clean stop left on the disk and clients remember."""
         assert self._server is None, "stop it first"
-        return check_all(await self._evidence())
+        return [str(violation) for violation in check_all(await self._evidence())]
 
     async def _evidence(self) -> Evidence:
         functions = [load(slug).spec for slug in SLUGS]

@@ -1,5 +1,6 @@
 """What is delivered twice, late, broken, or not at all."""
 
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -22,6 +23,17 @@ class Failing:
         if process.slug == self.slug and operation == self.operation and self.left > 0:
             self.left -= 1
             raise TemporaryError(f"{operation}: no answer")
+        return await call()
+
+
+class SlowPlans:
+    """Lets the plan for a letter that fails again take five seconds."""
+
+    async def around(self, process: Process, operation: str, call: Invoke) -> object:
+        """Wait first, where it is one of those."""
+        letters = process.system.collections["dead_letters"]
+        if operation == "dead_letters.change" and await letters.count({"status": "retried"}):
+            await process.system.clock.sleep(timedelta(seconds=5))
         return await call()
 
 
@@ -67,6 +79,31 @@ async def test_a_function_that_fails_twice_tries_again_later(asleep: System) -> 
     assert await asleep.status(execution_id) == "completed"
     assert await letters(asleep) == [("persist-result", "retried", 1)]
     assert check_all(await asleep.evidence()) == []
+
+
+@pytest.mark.parametrize("times", [2, 4, 6])
+async def test_a_guardian_that_hears_the_end_first_cleans_up_all_the_same(
+    asleep: System, times: int
+) -> None:
+    """Where the word of the slot comes after that of the end, the pod is removed no later."""
+    asleep.interference = Failing("saga-step", "sagas.change", times)
+    asleep.start()
+    await asleep.accepted()
+
+    await asleep.until_quiet(within=400)
+
+    assert check_all(await asleep.evidence()) == []
+
+
+async def test_an_alarm_before_its_plan_is_not_lost(asleep: System) -> None:
+    """A retry whose timer rings while its plan is still being written happens all the same."""
+    asleep.interference = SlowPlans()
+    asleep.start()
+    await asleep.log.append([NewRecord(Topic.EXECUTION_RESULTS, b"k", (("x", b"y"),), b"bad")])
+
+    await asleep.until_quiet(within=4 * 3600)
+
+    assert {status for _, status, _ in await letters(asleep)} == {"parked"}
 
 
 async def test_the_wait_grows_until_it_is_parked(asleep: System) -> None:

@@ -90,11 +90,12 @@ class RedisSubscription:
         self._wanted.clear()
         self._tell()
         self._arrived.set()
-        if self._reader is not None:
-            self._reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reader
-            self._reader = None
+        reader, self._reader = self._reader, None
+        while reader is not None and not reader.done():
+            # Again and again: the driver loses a cancellation that comes together with the end of
+            # one of its own time limits, as it does when the event loop was busy for longer.
+            reader.cancel()
+            await asyncio.wait({reader}, timeout=self._patience.total_seconds())
 
     async def _send(self, command: str, *channels: str) -> None:
         """Write a command; where there is no connection, the next one asks for what is wanted."""

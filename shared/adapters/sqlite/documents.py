@@ -3,10 +3,12 @@
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
 
+from shared.adapters.sqlite.emission import DirectEmission
+from shared.adapters.sqlite.event_log import SqliteEventLog
 from shared.adapters.sqlite.instants import milliseconds
 from shared.adapters.sqlite.outbox import SqliteOutbox
 from shared.adapters.sqlite.store import SqliteStore
@@ -17,16 +19,40 @@ from shared.ports.clock import Clock
 from shared.ports.documents import Collection, Document, Filter, Sort
 from shared.ports.filters import is_operators, lookup, matches, sort_key
 
+_BYTES, _BOOL, _TIME = b"\x00", b"\x01", b"\x02"
+_BEFORE_1970 = 1 << 63
 _COMPARISONS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
+
+
+class Emission(Protocol):
+    """Where the events of a document go, in the document's own batch."""
+
+    def encoded(self, events: Sequence[Event]) -> Sequence[Any]:
+        """Return events as they will be written; what cannot be is refused here."""
+
+    def add(self, key: str, events: Sequence[Any]) -> None:
+        """Write events in the current batch."""
 
 
 class SqliteDocuments:
     """One collection. Bodies are MessagePack: exact bytes and times, quick both ways."""
 
-    def __init__(self, store: SqliteStore, collection: Collection, clock: Clock) -> None:
-        """Make the table and its columns where they are missing."""
+    def __init__(
+        self,
+        store: SqliteStore,
+        collection: Collection,
+        clock: Clock,
+        log: SqliteEventLog | None = None,
+    ) -> None:
+        """Make the table and its columns where they are missing.
+
+        With a `log` on the same store, what is emitted is in it with the document's own commit;
+        without, it waits in the outbox until somebody publishes it.
+        """
         self._store = store
         self._outbox = SqliteOutbox(store, collection.name, clock)
+        self.emits_directly = log is not None
+        self._emission: Emission = self._outbox if log is None else DirectEmission(log)
         self.name = collection.name
         self._fields = tuple(dict.fromkeys(f for i in collection.indexes for f in i.fields))
         self._table = f'"d_{collection.name}"'
@@ -83,12 +109,12 @@ class SqliteDocuments:
         fresh = {**document, "version": 1}
         fresh.pop("_id", None)
         body = _pack(fresh)
-        events = self._outbox.encoded(emit)
+        events = self._emission.encoded(emit)
         try:
             self._store.write(self._insert, (key, body, *self._columns(fresh)))
         except sqlite3.IntegrityError as error:
             raise AlreadyExists(f"{self.name} has {key} already: {error}") from error
-        self._outbox.add(key, events)
+        self._emission.add(key, events)
         await self._store.committed()
         return _document(key, body)
 
@@ -118,12 +144,12 @@ class SqliteDocuments:
             _remove(document, path)
         document["version"] = document.get("version", 0) + 1
         body = _pack(document)
-        events = self._outbox.encoded(emit)
+        events = self._emission.encoded(emit)
         try:
             self._store.write(self._update, (body, *self._columns(document), key))
         except sqlite3.IntegrityError as error:
             raise AlreadyExists(f"{self.name}: {error}") from error
-        self._outbox.add(key, events)
+        self._emission.add(key, events)
         await self._store.committed()
         return _document(key, body)
 
@@ -233,25 +259,39 @@ class SqliteDocuments:
                 parts.append(f'("{field}" IS NULL OR "{field}" NOT IN ({marks}))')
                 parameters.extend(_column(value) for value in values)
             elif name in _COMPARISONS and _is_scalar(operand):
-                # SQLite orders every number before every text; a filter never mixes them.
-                kinds = "'text'" if isinstance(operand, str) else "'integer', 'real'"
-                parts.append(f'"{field}" {_COMPARISONS[name]} ? AND typeof("{field}") IN ({kinds})')
+                parts.append(f'"{field}" {_COMPARISONS[name]} ? AND {_same_kind(field, operand)}')
                 parameters.append(_column(operand))
             else:
                 exact = False
         return exact
 
 
+def _same_kind(field: str, operand: Any) -> str:
+    """Return the condition that a column holds a value of the operand's kind."""
+    if isinstance(operand, str):
+        return f"typeof(\"{field}\") = 'text'"
+    if isinstance(operand, (bool, bytes, datetime)):
+        kind = _column(operand)[0]
+        return f"\"{field}\" >= x'{kind:02x}' AND \"{field}\" < x'{kind + 1:02x}'"
+    return f"typeof(\"{field}\") IN ('integer', 'real')"
+
+
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (str, int, float, datetime))
+    return isinstance(value, (str, int, float, bytes, datetime))
 
 
 def _column(value: Any) -> Any:
-    """Return a value as SQLite keeps it in a column: times as milliseconds since 1970."""
-    if isinstance(value, datetime):
-        return milliseconds(value)
+    """Return a value as SQLite keeps it in a column: numbers and texts as they are.
+
+    The other kinds are blobs that begin with the kind, so that no kind equals another or compares
+    with it, and that are ordered as the values are.
+    """
     if isinstance(value, bool):
-        return f"\0{value}"  # SQLite would keep 1, which equals the number
+        return _BOOL + bytes([value])
+    if isinstance(value, datetime):
+        return _TIME + (milliseconds(value) + _BEFORE_1970).to_bytes(8)
+    if isinstance(value, bytes):
+        return _BYTES + value
     if isinstance(value, (dict, list)):
         raise PermanentError("a field that is searched by cannot hold a list or an object")
     return value

@@ -110,9 +110,16 @@ class SqliteEventLog:
 
     async def append(self, records: Sequence[NewRecord]) -> None:
         """Append in this order; returns once all are committed."""
-        at = int(self._clock.now().timestamp())
-        rows = []
-        fresh: list[tuple[_Partition, Record]] = []
+        self.check(records)
+        self.write(records)
+        await self._store.committed()
+
+    def check(self, records: Sequence[NewRecord]) -> None:
+        """Refuse records that the log will never take, before anything is written.
+
+        Raises:
+            PermanentError: There is no such topic, or a record is too large for it.
+        """
         for new in records:
             spec = TOPICS.get(Topic(new.topic)) if new.topic in self._numbers else None
             if spec is None:
@@ -122,6 +129,12 @@ class SqliteEventLog:
                     f"a record of {len(new.value or b'')} bytes is over the limit of"
                     f" {spec.max_message_bytes} of the topic {new.topic}"
                 )
+
+    def write(self, records: Sequence[NewRecord]) -> None:
+        """Write checked records in the store's current batch; read once that is committed."""
+        at = int(self._clock.now().timestamp())
+        rows = []
+        fresh: list[tuple[_Partition, Record]] = []
         # First, because it may fail, and what is counted below is only taken back by `_forget`.
         self._store.after_commit(lambda: self._publish(fresh), lambda: self._forget(fresh))
         for new in records:
@@ -133,7 +146,6 @@ class SqliteEventLog:
             rows.append((partition.base + record.offset, new.key, headers, new.value, at))
             fresh.append((partition, record))
         self._store.write_many("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
-        await self._store.committed()
 
     def _publish(self, fresh: Sequence[tuple[_Partition, Record]]) -> None:
         for partition, record in fresh:

@@ -57,7 +57,8 @@ def test_a_record_without_key_keeps_its_value() -> None:
     ],
 )
 def test_a_retry_is_for_the_one_that_failed(
-    headers: tuple[tuple[str, bytes], ...], expected: bool  # noqa: FBT001
+    headers: tuple[tuple[str, bytes], ...],
+    expected: bool,  # noqa: FBT001
 ) -> None:
     """All others handled it already."""
     record = Record("t", 0, 0, None, headers, None)

@@ -134,7 +134,7 @@ def test_a_crash_while_the_secret_is_written_leaves_no_empty_one(tmp_path: Path)
 
 def test_a_given_secret_is_used(tmp_path: Path) -> None:
     """And nothing is written."""
-    settings = Settings(data_dir=tmp_path, secret_key="s" * 40)  # type: ignore[arg-type]
+    settings = Settings(data_dir=tmp_path, secret_key="s" * 40)
 
     assert settings.secret() == "s" * 40
     assert list(tmp_path.iterdir()) == []

@@ -41,7 +41,9 @@ def test_an_execution_holds_what_it_requests() -> None:
     ],
 )
 def test_a_run_needs_slot_processor_and_memory(
-    taken: int, capacity: dict[str, int], expected: bool  # noqa: FBT001
+    taken: int,
+    capacity: dict[str, int],
+    expected: bool,  # noqa: FBT001
 ) -> None:
     """All three, to the last unit."""
     assert rules.fits(pool(*[holder()] * taken, **capacity), holder()) is expected

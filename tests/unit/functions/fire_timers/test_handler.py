@@ -1,11 +1,13 @@
 """What is due is said, once more rather than never."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from functions.fire_timers.handler import Needs, fire_due
 from shared.domain.errors import TemporaryError
+from shared.events.event import Event
 from shared.events.timers import timer
 from tests.builders import START, TRACEPARENT, World, seconds
 
@@ -95,8 +97,9 @@ class _SetAnew:
     def __init__(self, world: World, timer_id: str) -> None:
         self.world, self.timer_id = world, timer_id
 
-    async def publish(self, events: object) -> None:
+    async def publish(self, events: Sequence[Event]) -> None:
         """Handle it at once."""
+        assert len(events) == 1
         await self.world.documents("timers").change(
             self.timer_id, set={"due_at": START + seconds(60)}, unset=["lease_until"]
         )

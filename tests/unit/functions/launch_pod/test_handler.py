@@ -208,7 +208,11 @@ async def test_a_cluster_without_an_answer_is_asked_again(world: World) -> None:
     ],
 )
 async def test_removal_by_reason(
-    world: World, reason: str, grace: float, cancel: bool, said: list[str]  # noqa: FBT001
+    world: World,
+    reason: str,
+    grace: float,
+    cancel: bool,  # noqa: FBT001
+    said: list[str],
 ) -> None:
     """What is ended early stays until its report is stored."""
     cluster = Recorded()

@@ -114,9 +114,7 @@ async def test_another_process_says_the_same_events(world: World) -> None:
 
 
 @pytest.mark.parametrize(("after", "opened"), [(4.9, 1), (5.1, 2)])
-async def test_a_watch_that_breaks_is_opened_again(
-    world: World, after: float, opened: int
-) -> None:
+async def test_a_watch_that_breaks_is_opened_again(world: World, after: float, opened: int) -> None:
     """After the pause that it asked for."""
     await world.add_execution()
     broken = (builders.pod(), TemporaryError("cut", retry_after=seconds(5)))
@@ -201,7 +199,9 @@ async def test_a_pod_of_nobody_is_passed_over(world: World) -> None:
     ],
 )
 async def test_reconcile_removes_what_outlived_its_execution(
-    world: World, changes: dict[str, Any], expected: bool  # noqa: FBT001
+    world: World,
+    changes: dict[str, Any],
+    expected: bool,  # noqa: FBT001
 ) -> None:
     """A minute after its end, and never while it runs."""
     await world.add_execution(**changes)

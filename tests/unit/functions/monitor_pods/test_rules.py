@@ -1,6 +1,7 @@
 """From what a cluster shows to facts."""
 
 import base64
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def bytes_of(output: ExecutionOutput) -> bytes:
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Return data in chunks."""
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 _pieces = st.sampled_from([b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xf8", b"\x80", b"\xff"])
@@ -167,7 +168,7 @@ def test_each_cause_is_one_fact(cause: Cause, kind: str, error_type: str | None)
     """With a code and a sentence wherever it is no success."""
     fact = terminal_of(PodEnd(cause, exit_code=3))
 
-    assert fact.TYPE == kind
+    assert kind == fact.TYPE
     assert getattr(fact, "error_type", None) == error_type
     assert getattr(fact, "error_message", "-") != ""
 

@@ -34,10 +34,11 @@ class Heard:
 
 def needs_of(world: World, signals: Any = None) -> Needs:
     """Return the ports of a fresh replica."""
+    heard: Any = signals or Heard()
     return Needs(
         events=world.documents("events"),
         audit_log=world.documents("audit_log"),
-        signals=signals or Heard(),
+        signals=heard,
         clock=world.clock,
         history=History(),
         nudges=Nudges(),
@@ -161,7 +162,7 @@ async def test_streams_are_nudged_after_the_store(world: World) -> None:
     needs = needs_of(world, heard)
     for name in "aab":
         await handle(started(name), needs)
-    await world.clock.settle()
+    await world.clock.advance(seconds(0.01))
 
     assert [channel for channel, _ in heard.messages] == [f"sse:exec:{EXECUTION_ID}"] * 2
 
@@ -172,19 +173,39 @@ async def test_a_lost_nudge_is_no_lost_event(world: World) -> None:
     heard.is_away = True
     needs = needs_of(world, heard)
     await handle(started("a"), needs)
-    await world.clock.settle()
+    await world.clock.advance(seconds(0.01))
     heard.is_away = False
     await handle(started("b"), needs)
-    await world.clock.settle()
+    await world.clock.advance(seconds(0.01))
 
     assert len(heard.messages) == 1
     assert len(await history(world)) == 2
 
 
+async def test_the_result_is_told_without_delay(world: World) -> None:
+    """It ends the stream, and takes along what came before it."""
+    heard = Heard()
+    needs = needs_of(world, heard)
+    await handle(started("a"), needs)
+    await handle(result(0), needs)
+    await world.clock.advance(seconds(0.005))
+
+    assert len(heard.messages) == 2
+
+
+async def test_the_result_is_told_at_once(world: World) -> None:
+    """And takes along what was gathered before it."""
+    heard = Heard()
+    needs = needs_of(world, heard)
+    await handle(output(0), needs)
+    await handle(result(1), needs)
+    await world.clock.settle()
+
+    assert len(heard.messages) == 2
+
+
 @pytest.mark.parametrize("times", [1, 2])
-async def test_what_is_of_no_execution_is_stored_without_a_number(
-    world: World, times: int
-) -> None:
+async def test_what_is_of_no_execution_is_stored_without_a_number(world: World, times: int) -> None:
     """And audited where it is about rights, once."""
     deed = AdminAction(
         actor_id="admin", action="user.disable", target_type="user", target_id="user-9"

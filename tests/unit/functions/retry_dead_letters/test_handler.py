@@ -28,9 +28,7 @@ def needs_of(world: World, log: Any = None) -> Needs:
 
 def letter_of(original: Record, *, offset: int, function: str = "coordinate") -> Record:
     """Return the record of `dead_letters` that a failure leaves."""
-    new = dead_letter(
-        original, ValueError("no"), function=function, attempts=2, at=builders.START
-    )
+    new = dead_letter(original, ValueError("no"), function=function, attempts=2, at=builders.START)
     return Record(Topic.DEAD_LETTERS, 0, offset, new.key, new.headers, new.value)
 
 

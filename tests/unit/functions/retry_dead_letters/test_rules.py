@@ -11,9 +11,7 @@ from shared.events.topics import Topic
 from tests.builders import START, seconds
 
 
-@given(
-    topic=st.sampled_from(list(Topic)), attempt=st.integers(1, 12), chance=st.floats(0, 1)
-)
+@given(topic=st.sampled_from(list(Topic)), attempt=st.integers(1, 12), chance=st.floats(0, 1))
 def test_waits_stay_within_the_cap(topic: Topic, attempt: int, chance: float) -> None:
     """However often it failed, and whatever the jitter, or there is no wait at all."""
     policy = rules.policy_of(topic)
@@ -72,7 +70,9 @@ def test_jitter_spreads_by_a_tenth() -> None:
     ],
 )
 def test_only_the_planned_instant_is_due(
-    status: str, planned: int | None, expected: bool  # noqa: FBT001
+    status: str,
+    planned: int | None,
+    expected: bool,  # noqa: FBT001
 ) -> None:
     """A timer delivered again does not try what waits for a later one."""
     at = None if planned is None else START + seconds(planned)

@@ -59,9 +59,7 @@ def completed() -> Payload:
 
 def stored(status: str = "completed") -> Payload:
     """Return that the result is in."""
-    return ResultStored(
-        **WHO, status=status, storage_path=EXECUTION_ID, size_bytes=0, result={}
-    )
+    return ResultStored(**WHO, status=status, storage_path=EXECUTION_ID, size_bytes=0, result={})
 
 
 def deleted() -> Payload:
@@ -176,9 +174,7 @@ _way = (requested(), queued(0), created(), started(), completed(), stored())
 
 @given(facts=st.permutations(_way), cut=st.integers(0, len(_way)))
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-async def test_any_order_of_facts_orders_the_clean_up(
-    facts: Sequence[Payload], cut: int
-) -> None:
+async def test_any_order_of_facts_orders_the_clean_up(facts: Sequence[Payload], cut: int) -> None:
     """However topics overtake each other, alone or in a batch, the pod is removed and it ends."""
     world = World()
     await world.add_execution(status="completed", scheduled_at=START)
@@ -301,7 +297,7 @@ async def test_a_late_result_is_alerted_once_and_forced_at_the_end(world: World)
 async def test_the_end_is_said_by_the_bound_of_the_whole(
     world: World, facts: tuple[Payload, ...]
 ) -> None:
-    """Acceptance + queue limit + timeout + 45 s, wherever it got stuck, however late it got there."""
+    """Acceptance + queue limit + timeout + 45 s, wherever it got stuck, however late."""
     await world.add_execution(status="launching", scheduled_at=START)
     await tell(world, requested())
     await ring_until(world, 3_610)

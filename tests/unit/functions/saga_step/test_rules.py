@@ -149,9 +149,7 @@ def test_final_state_follows_from_the_execution(terminal: str | None, expected: 
     [
         pytest.param("queued", [], id="nothing was taken"),
         pytest.param("granted", ["create_pod", "allocate_resources"], id="slot"),
-        pytest.param(
-            "pod_created", ["start_script", "create_pod", "allocate_resources"], id="pod"
-        ),
+        pytest.param("pod_created", ["start_script", "create_pod", "allocate_resources"], id="pod"),
         pytest.param(
             "started",
             ["run_script", "start_script", "create_pod", "allocate_resources"],

@@ -12,7 +12,7 @@ from tests import builders
 from tests.builders import TRACEPARENT, World, seconds
 
 
-def needs_of(world: World, **settings: int) -> Needs:
+def needs_of(world: World, **settings: Any) -> Needs:
     """Return the ports of the function."""
     return Needs(
         executions=world.documents("executions"),

@@ -1,5 +1,6 @@
 """What a valid request is."""
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -56,11 +57,8 @@ def test_any_json_object_is_an_order_or_a_refusal(body: dict[str, Any], may: boo
     """Whatever JSON can say ends in one of two ways, never in an error of ours."""
     settings = ExecutionSettings()
 
-    try:
+    with suppress(Refusal):
         wanted = rules.order(body, offer=Offer(), settings=settings, may_raise_priority=may)
-    except Refusal as refused:
-        assert refused.detail
-    else:
         assert 1 <= wanted.timeout_seconds <= settings.max_timeout_seconds
 
 
@@ -96,9 +94,7 @@ def test_fingerprint_does_not_depend_on_the_order_of_fields(body: dict[str, Any]
         pytest.param({"files": [{}] * 17}, ("files",), "too_long", id="too many files"),
         pytest.param({"files": ["a"]}, ("files", 0), "dict_type", id="file no object"),
         pytest.param({"files": [{"name": ".a"}]}, ("files", 0, "name"), "value_error", id="dot"),
-        pytest.param(
-            {"files": [{"name": "../a"}]}, ("files", 0, "name"), "value_error", id="path"
-        ),
+        pytest.param({"files": [{"name": "../a"}]}, ("files", 0, "name"), "value_error", id="path"),
         pytest.param({"files": [{"name": "a"}]}, ("files", 0, "content"), "missing", id="empty"),
         pytest.param(
             {"files": [{"name": "a", "content": ""}] * 2},

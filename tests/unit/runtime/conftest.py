@@ -1,0 +1,15 @@
+"""The world of the runtime's tests."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.builders import World
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Return an empty world."""
+    fresh = World()
+    yield fresh
+    await fresh.close()
