@@ -30,8 +30,8 @@ class TopicSpec:
     max_message_bytes: int = 1024 * 1024
 
 
-_LARGE_MESSAGE = 8 * 1024 * 1024
-"""Facts that carry whole outputs and scripts need more than a broker's usual megabyte."""
+_LARGE_MESSAGE = 16 * 1024 * 1024
+"""Facts that carry whole outputs: two streams of at most 1 MiB, of which JSON may make six."""
 
 TOPICS = {
     Topic.EXECUTION_EVENTS: TopicSpec(6, 48, timedelta(days=90), _LARGE_MESSAGE),

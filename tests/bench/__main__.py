@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 import tempfile
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,9 +65,11 @@ class _Run:
             await self._phase("streams", phases.streams(folder, wanted, floor), str(wanted))
         await self._phase("history", phases.old_age(folder / "history", floor, sizes))
 
-    async def _phase(self, name: str, measuring: Awaitable[Measured], part: str = "") -> None:
+    async def _phase(
+        self, name: str, measuring: Coroutine[None, None, Measured], part: str = ""
+    ) -> None:
         if name not in self._wanted:
-            measuring.close()  # type: ignore[attr-defined] - a coroutine that nobody runs
+            measuring.close()  # a coroutine that nobody runs
             return
         begun, load = perf_counter(), machine.load()
         self._console.print(f"measuring {name} {part}", style="dim")

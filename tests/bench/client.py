@@ -1,4 +1,4 @@
-"""A small HTTP client on bare sockets: a general one costs as much processor as what it measures."""
+"""A small HTTP client on bare sockets: a general one costs as much as what it measures."""
 
 import asyncio
 import json

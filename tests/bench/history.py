@@ -34,7 +34,9 @@ class _Table:
     def statement(self) -> str:
         """Return what inserts a row."""
         columns = ", ".join(f'"{column}"' for column in self.columns)
-        return f'INSERT INTO "{self.name}" ({columns}) VALUES ({", ".join("?" * len(self.columns))})'  # noqa: S608 - names of our own tables
+        return (
+            f'INSERT INTO "{self.name}" ({columns}) VALUES ({", ".join("?" * len(self.columns))})'  # noqa: S608 - names of our own tables
+        )
 
 
 def fill(data_dir: Path, execution_id: str, count: int) -> int:
@@ -49,7 +51,8 @@ def fill(data_dir: Path, execution_id: str, count: int) -> int:
         _Copier(connection, execution_id).copy(count)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         pages, size = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "page_size")
         )
         return int(pages) * int(size)
     finally:
@@ -173,7 +176,7 @@ def _marked(text: str) -> str:
     Ids by time differ at the end, so that copies lie together in an index, as real ones do; ids by
     hash differ at the beginning, so that they lie everywhere.
     """
-    if uuid.UUID(text).version == 5:  # noqa: PLR2004
+    if uuid.UUID(text).version == 5:
         return _HASH_MARK + text[len(_HASH_MARK) :]
     return text[: -len(_TIME_MARK)] + _TIME_MARK
 

@@ -136,7 +136,10 @@ async def warm(server: Server, user: User, floor: Floor, sizes: Sizes) -> Measur
             name="processor time of the server, a run",
             value=spent * 1e3,
             unit="ms",
-            shown=f"without the sandbox; sandbox adapter alone p50 {samples['chain'].p50 * 1e3:.1f} ms",
+            shown=(
+                "without the sandbox; one run by the sandbox adapter alone, p50 "
+                f"{samples['chain'].p50 * 1e3:.1f} ms"
+            ),
         )
     )
     data = {name: one.summary() for name, one in samples.items()}
@@ -165,9 +168,7 @@ async def _in_turns(client: Client, floor: Floor, rounds: int) -> dict[str, Samp
 # --- many clients -----------------------------------------------------------------------------
 
 
-async def throughput(
-    server: Server, known: Sequence[User], floor: Floor, sizes: Sizes
-) -> Measured:
+async def throughput(server: Server, known: Sequence[User], floor: Floor, sizes: Sizes) -> Measured:
     """Measure so many parallel clients in turns with so many parallel sandboxed interpreters."""
     data: dict[str, Any] = {}
     figures = []
@@ -301,19 +302,19 @@ async def idle(server: Server, sizes: Sizes) -> Measured:
 
 
 async def start_up(data_dir: Path, sizes: Sizes) -> Measured:
-    """Measure from the spawn of the process to its word that it takes requests."""
-    fresh, again, stops = [], [], []
+    """Measure from the spawn of `integr8s up` until it takes requests, and its stop."""
+    fresh: list[float] = []
+    again: list[float] = []
+    stops: list[float] = []
     for _ in range(sizes.starts):
         with tempfile.TemporaryDirectory(prefix="i8s-bench-", dir=data_dir.parent) as folder:
-            server = await asyncio.to_thread(Server.start, Path(folder) / "data")
-            fresh.append(server.seconds_to_ready)
-            stops.append(await asyncio.to_thread(server.stop))
-            server = await asyncio.to_thread(Server.start, Path(folder) / "data")
-            again.append(server.seconds_to_ready)
-            stops.append(await asyncio.to_thread(server.stop))
+            for times in (fresh, again):
+                server = await asyncio.to_thread(Server.start_by_command, Path(folder) / "data")
+                times.append(server.seconds_to_ready)
+                stops.append(await asyncio.to_thread(server.stop))
     new, known = Sample.of(fresh), Sample.of(again)
     figure = Figure(
-        name="up to ready",
+        name="integr8s up to ready",
         value=known.p50,
         unit="s",
         must=3,
@@ -406,9 +407,10 @@ async def streams(folder: Path, wanted: int, floor: Floor) -> Measured:
     per_user = 10
     data_dir = folder / f"streams-{wanted}"
     known = await users.add(data_dir, wanted // per_user + 1)
-    async with serving(
-        data_dir, queue_length="1000000", max_concurrent_per_user="10"
-    ) as server, AsyncExitStack() as stack:
+    async with (
+        serving(data_dir, queue_length="1000000", max_concurrent_per_user="10") as server,
+        AsyncExitStack() as stack,
+    ):
         before = server.memory()
         blocker = await client_of(server, known[-1].key)
         stack.callback(blocker.close)
@@ -471,7 +473,8 @@ class _Watcher:
 
     async def watch(self, connection: Connection) -> None:
         """Follow to the end."""
-        path = f"/api/v1/events/executions/{self.execution_id}?include=execution,pod,result,output,saga"
+        groups = "execution,pod,result,output,saga"
+        path = f"/api/v1/events/executions/{self.execution_id}?include={groups}"
         try:
             async for message in connection.stream(path):
                 self.is_open.set()

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from gateway.cli.running import FILE as RUNNING
+
 ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
@@ -94,6 +96,35 @@ class Server:
             server._await_ready(ours)
         finally:
             os.close(ours)
+        server.seconds_to_ready = time.perf_counter() - begun
+        return server
+
+    @classmethod
+    def start_by_command(cls, data_dir: Path) -> Self:
+        """Start a server as a person does, with `integr8s up`, and return it when it is ready.
+
+        Raises:
+            NotStarted: It ended, or said nothing for too long.
+        """
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        log = data_dir.parent / f"{data_dir.name}.log"
+        note = data_dir / RUNNING
+        begun = time.perf_counter()
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [Path(sys.executable).with_name("integr8s"), "up"],
+                env=environment(data_dir, {}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        server = cls(process, data_dir, log)
+        # The note that other commands go by is left when requests are taken.
+        while not note.exists():
+            if process.poll() is not None or time.perf_counter() - begun > _START_SECONDS:
+                server._give_up(b"")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.002)
         server.seconds_to_ready = time.perf_counter() - begun
         return server
 
@@ -199,7 +230,7 @@ def _rollup(pid: int) -> dict[str, int]:
 
 
 def _on_cpu(pid: int) -> float:
-    """Return seconds on a processor of all threads: nanoseconds, where `stat` has ticks of 10 ms."""
+    """Return seconds on a processor, of all threads; `stat` would have ticks of 10 ms."""
     total = 0
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():

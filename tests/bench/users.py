@@ -20,9 +20,13 @@ class User:
     key: str
 
 
+def _make(data_dir: Path) -> None:
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
 async def add(data_dir: Path, count: int) -> list[User]:
     """Add users to the data directory of a system that is stopped, or was never started."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make(data_dir)
     clock, ids = SystemClock(), SystemIds()
     store = SqliteStore(data_dir / "integr8s.db")
     users = SqliteDocuments(store, COLLECTIONS["users"], clock)

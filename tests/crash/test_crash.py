@@ -27,9 +27,7 @@ _MIX = (
 
 async def test_fifty_running_scripts_each_come_to_one_end(tmp_path: Path) -> None:
     """Killed in the middle of fifty running scripts, the next start ends each of them, once."""
-    async with machine(
-        tmp_path, max_concurrent_executions=50, max_concurrent_per_user=50
-    ) as world:
+    async with machine(tmp_path, max_concurrent_executions=50, max_concurrent_per_user=50) as world:
         ids = [await world.submit(LONG) for _ in range(50)]
         await world.until_status(ids, "running", seconds=20)
 
@@ -67,7 +65,7 @@ async def test_nothing_is_lost_at_random_moments(tmp_path: Path, chance: random.
 async def test_every_answer_holds_after_kills_under_load(
     tmp_path: Path, chance: random.Random
 ) -> None:
-    """Clients that repeat a request under its key until it is answered get exactly one execution."""
+    """Who repeats a request under its key until it is answered gets exactly one execution."""
     async with machine(tmp_path, queued_per_user=1000) as world:
         is_up = asyncio.Event()
         is_up.set()
@@ -118,10 +116,8 @@ async def test_streams_go_on_without_redis(tmp_path: Path) -> None:
 
 
 async def test_asked_to_stop_it_is_gone_in_time_and_goes_on_later(tmp_path: Path) -> None:
-    """SIGTERM ends the system in ten seconds: what ran is lost, what waited runs at the next start."""
-    async with machine(
-        tmp_path, max_concurrent_executions=3, max_concurrent_per_user=3
-    ) as world:
+    """SIGTERM ends it in ten seconds: what ran is lost, what waited runs at the next start."""
+    async with machine(tmp_path, max_concurrent_executions=3, max_concurrent_per_user=3) as world:
         running = [await world.submit(LONG) for _ in range(3)]
         await world.until_status(running, "running", seconds=10)
         waiting = [await world.submit(QUICKLY, lang="bash") for _ in range(5)]

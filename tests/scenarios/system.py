@@ -127,7 +127,7 @@ class Process:
         self.number = next(system.numbers)
         self.dead = False
         self.consumers: list[Consumer] = []
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in order, which a set has not
         self.replica: Replica | None = None
         self.main: asyncio.Task[None] | None = None
         log = _Log(system.log, "log", self)
@@ -218,8 +218,8 @@ def _task_factory(
     process = context.get(_PROCESS) if context is not None else _PROCESS.get()
     task = asyncio.Task(coroutine, loop=loop, **options)
     if process is not None:
-        process.tasks.add(task)
-        task.add_done_callback(process.tasks.discard)
+        process.tasks[task] = None
+        task.add_done_callback(lambda done: process.tasks.pop(done, None))
     return task
 
 

@@ -104,8 +104,9 @@ class RedisSubscription:
             return
         if command == "SUBSCRIBE":
             self._unconfirmed.update(channels)
-        # A broken connection is noticed by the reader, who replaces it.
-        with suppress(RedisError, OSError):
+        # A broken connection is noticed by the reader, who replaces it. The reader may give it up
+        # while this is on its way: then the driver trips over a writer that is gone or closed.
+        with suppress(RedisError, OSError, AttributeError, RuntimeError):
             await connection.send_command(command, *channels)
 
     async def _read(self) -> None:

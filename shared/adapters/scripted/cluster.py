@@ -120,7 +120,7 @@ class ScriptedCluster:
         self._clock = clock
         self._policy = policy or (lambda _: Play())
         self._lives: dict[str, _Life] = {}
-        self._watchers: set[_Watcher] = set()
+        self._watchers: dict[_Watcher, None] = {}  # in order, which a set has not
         self._lost_answers: dict[str, int] = {}
         self._removed: set[str] = set()
         self.ledger: list[Deed] = []
@@ -176,12 +176,12 @@ class ScriptedCluster:
     async def watch(self) -> AsyncIterator[Pod | PodOutput]:
         """Yield each pod as it is now, then every change."""
         watcher = _Watcher([item for life in self._lives.values() for item in _as_it_is(life)])
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
         try:
             while (item := await watcher.items.get()) is not None:
                 yield item
         finally:
-            self._watchers.discard(watcher)
+            self._watchers.pop(watcher, None)
 
     async def isolation(self) -> Isolation:
         """Return that nothing runs here."""

@@ -22,7 +22,8 @@ from typing import Any
 from shared.domain.errors import StartupError, TemporaryError
 
 SCHEMA_VERSION = 1
-_CHECKPOINT_BYTES = 16 * 1024 * 1024
+_COMMITS_PER_CHECKPOINT = 1024
+"""Some 40 MiB of log, as executions write it."""
 
 
 class SqliteStore:
@@ -41,7 +42,9 @@ class SqliteStore:
         self._flushing: asyncio.Future[None] | None = None
         self._flush_again: asyncio.Future[None] | None = None
         self._wal: int | None = None
-        self._written_since_checkpoint = 0
+        self._main: int | None = None
+        self._commits = 0
+        self._is_log_copied = False
         self._checkpointing: asyncio.Future[Any] | None = None
         self._disk: ThreadPoolExecutor | None = None
         try:
@@ -85,7 +88,10 @@ class SqliteStore:
         finally:
             os.close(folder)
         self._wal = os.open(f"{path}-wal", os.O_RDWR)
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-disk")
+        # Kept open as long as the connection: closing it would drop SQLite's own locks on the file.
+        self._main = os.open(path, os.O_RDWR)
+        # Two: nobody's flush waits behind a checkpoint.
+        self._disk = ThreadPoolExecutor(2, thread_name_prefix="sqlite-disk")
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """Run a reading statement; it sees everything written so far."""
@@ -219,22 +225,30 @@ class SqliteStore:
                 self._flushing = None
 
     def _checkpoint_if_due(self) -> None:
-        if self._path is None or self._wal is None or self._disk is None:
+        """Keep the log short: copied in another thread, then begun anew from here.
+
+        Only at an instant without unread frames does SQLite write from the log's beginning again.
+        Under constant load that never comes by itself; here nothing else is being written.
+        """
+        if self._path is None or self._disk is None or self._main is None:
             return
         if self._checkpointing is not None:
             return
-        self._written_since_checkpoint += 1
-        if self._written_since_checkpoint % 256 or os.fstat(self._wal).st_size < _CHECKPOINT_BYTES:
+        if self._is_log_copied:
+            self._is_log_copied = False
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.execute("PRAGMA wal_checkpoint(RESTART)")
             return
-        self._checkpointing = asyncio.get_running_loop().run_in_executor(
-            self._disk, _checkpoint, self._path
-        )
+        self._commits += 1
+        if self._commits % _COMMITS_PER_CHECKPOINT:
+            return
+        loop = asyncio.get_running_loop()
+        self._checkpointing = loop.run_in_executor(self._disk, _checkpoint, self._path, self._main)
         self._checkpointing.add_done_callback(self._checkpointed)
 
     def _checkpointed(self, done: "asyncio.Future[Any]") -> None:
         self._checkpointing = None
-        if not done.cancelled():
-            done.exception()
+        self._is_log_copied = not done.cancelled() and done.exception() is None
 
     async def close(self) -> None:
         """Commit, move the log into the main file, and close."""
@@ -245,16 +259,22 @@ class SqliteStore:
                 await self._checkpointing
         if self._disk is not None:
             self._disk.shutdown()
-        if self._wal is not None:
-            os.close(self._wal)
-            self._wal = None
         self.connection.close()
+        for handle in (self._wal, self._main):
+            if handle is not None:
+                os.close(handle)
+        self._wal = self._main = None
 
 
-def _checkpoint(path: Path) -> None:
-    """Move the write-ahead log into the main file without stopping writers, in another thread."""
+def _checkpoint(path: Path, main: int) -> None:
+    """Move the write-ahead log into the main file without stopping writers, in another thread.
+
+    SQLite syncs the main file only once all of the log is in it; synced here, what is left to do
+    then is little.
+    """
     connection = sqlite3.connect(path, isolation_level=None, timeout=1)
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        os.fdatasync(main)
     finally:
         connection.close()
