@@ -179,6 +179,9 @@ class Cluster(Protocol):
     async def create(self, spec: PodSpec) -> None:
         """Make the pod exist. Idempotent by name, also after it ended and after a restart.
 
+        A name that was deleted is used up as long as the cluster runs: making it again is success
+        and makes nothing, so that a create which comes late makes no second pod.
+
         Once this returned, the pod is known to `watch` and `list` until `delete`, even if this
         process is killed: a run that dies with its launcher shows as ended, `POD_LOST`, and is
         never started again.

@@ -199,13 +199,25 @@ async def test_grace_ends_in_a_kill(cluster: Cluster, watch: harness.Watch) -> N
 async def test_delete_after_the_end_is_the_last_word(
     cluster: Cluster, watch: harness.Watch
 ) -> None:
-    """Deleted is said once, and the name is free."""
+    """Deleted is said once, however often it is asked for."""
     seen = await harness.run(cluster, watch, harness.spec("gone", "print(1)"))
     await cluster.delete("exec-gone", grace=harness.NO_GRACE)
     await cluster.delete("exec-gone", grace=harness.NO_GRACE)
     await harness.until(lambda: getattr(seen.items[-1], "deleted", False), 2, "deleted is said")
 
     assert [getattr(item, "deleted", False) for item in seen.items].count(True) == 1
+    assert await cluster.list() == []
+
+
+async def test_a_create_after_the_delete_makes_nothing(
+    cluster: Cluster, watch: harness.Watch
+) -> None:
+    """A slow launch that comes after the clean-up is success, and no second pod."""
+    one = harness.spec("late", "print(1)")
+    await harness.run(cluster, watch, one)
+    await cluster.delete("exec-late", grace=harness.NO_GRACE)
+    await cluster.create(one)
+
     assert await cluster.list() == []
 
 

@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -40,6 +40,7 @@ _PROBE_SECONDS: Final = 5.0
 _KILL_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 5.0
 _FULL_AGAIN: Final = timedelta(milliseconds=200)
+_NAMES_REMEMBERED: Final = 10_000
 
 
 class Ledger(Protocol):
@@ -203,6 +204,8 @@ class SandboxCluster:
         self._creating: dict[str, asyncio.Future[None]] = {}
         self._recorded: set[str] = set()
         """Names that the ledger has from a `create` of ours that never came to spawn."""
+        self._used_up: OrderedDict[str, None] = OrderedDict()
+        """Names that were deleted, the newest ones: a late `create` makes no second pod."""
         self._watchers: set[_Watcher] = set()
         self._removals: set[asyncio.Task[None]] = set()
         self._free: deque[int] = deque(range(slots))
@@ -443,7 +446,7 @@ class SandboxCluster:
         """
         if self._host is None:
             raise TemporaryError("The sandbox is not running.")
-        if spec.name in self._entries:
+        if spec.name in self._entries or spec.name in self._used_up:
             return
         running = self._creating.get(spec.name)
         if running is not None:
@@ -593,6 +596,8 @@ class SandboxCluster:
         if running is not None:
             await asyncio.shield(running)
         entry = self._entries.get(name)
+        if not cancel:
+            self._use_up(name)
         if entry is None:
             if not cancel:
                 await self._ledger.forget(name)
@@ -674,6 +679,11 @@ class SandboxCluster:
         self._removals.discard(task)
         if not task.cancelled():
             task.exception()
+
+    def _use_up(self, name: str) -> None:
+        self._used_up[name] = None
+        if len(self._used_up) > _NAMES_REMEMBERED:
+            self._used_up.popitem(last=False)
 
     async def _remove(self, entry: _Entry) -> None:
         await self._ledger.forget(entry.pod.name)

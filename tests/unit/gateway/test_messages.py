@@ -37,12 +37,6 @@ def said(event_type: str, data: dict[str, Any], life: Life | None = None) -> dic
         ("execution.completed", {}, "completed", {}),
         ("execution.failed", {"error_message": "killed"}, "failed", {"error": "killed"}),
         (
-            "execution.failed",
-            {"error_message": "no image", "phase": "launch"},
-            "error",
-            {"error": "no image"},
-        ),
-        (
             "execution.timeout",
             {"timeout_seconds": 3},
             "timeout",
@@ -66,6 +60,14 @@ def test_each_type_leads_to_its_status(
     assert list(found)[:6] == SIX
     assert found["status"] == status
     assert {key: found[key] for key in found if key not in SIX} == more
+
+
+@pytest.mark.parametrize(("before", "status"), [("launching", "error"), ("running", "failed")])
+def test_what_never_ran_is_an_error(before: str, status: str) -> None:
+    """Also where whoever says so cannot know any more that it had started."""
+    data = {"error_message": "gone", "phase": "launch"}
+
+    assert said("execution.failed", data, Life("x", before))["status"] == status
 
 
 def test_output_is_passed_on_without_more() -> None:
