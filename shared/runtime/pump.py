@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from shared.domain.errors import MalformedEvent, PermanentError, TemporaryError
 from shared.events.codec import decode, header, type_of
@@ -23,6 +24,7 @@ from shared.ports.clock import Clock
 from shared.ports.event_log import Consumer, EventLog, Record, TopicPartition
 from shared.runtime.dead_letters import dead_letter, is_for_another
 from shared.runtime.functions import Function
+from shared.runtime.time_limit import TimeLimit
 from shared.runtime.watermark import Watermark
 
 _LOG = logging.getLogger(__name__)
@@ -33,6 +35,16 @@ _DOUBLINGS = 10
 """Times that a wait is doubled; some errors are waited out without end."""
 _OUTSTANDING = 500
 """Records of one partition that are read and not done, before it is paused."""
+
+
+_DECODED = 1_000
+"""Events that all pumps of a process have in common for a while: most have several readers."""
+_DECODED_BY_LOG: "WeakKeyDictionary[EventLog, dict[tuple[str, int, int], Event]]"
+_DECODED_BY_LOG = WeakKeyDictionary()
+
+
+def _decoded_of(log: EventLog) -> dict[tuple[str, int, int], Event]:
+    return _DECODED_BY_LOG.setdefault(log, {})
 
 
 class Outcome(StrEnum):
@@ -63,6 +75,7 @@ class Pump:
         self._needs = needs
         self._log = log
         self._clock = clock
+        self._decoded = _decoded_of(log)
         self._wanted = frozenset(payload.TYPE for payload in function.spec.consumes)
         self._whole = frozenset(topic.value for topic in function.spec.whole_topics)
         self._lanes: dict[tuple[str, bytes | None], deque[Record]] = {}
@@ -172,24 +185,33 @@ class Pump:
 
     async def _work(self, lane: tuple[str, bytes | None]) -> None:
         waiting = self._lanes[lane]
+        limit = self._limit()
         async with self._slots:
             while waiting:
                 record = waiting[0]
                 if record.place in self._marks:
-                    if not await self._handle(record):
+                    if not await self._handle(record, limit):
                         break
                     self._finished(record)
                 waiting.popleft()
         del self._lanes[lane]
 
+    def _limit(self) -> TimeLimit:
+        """Return the bound on each call of the handler, for the worker that asks."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a worker is a task")
+        return TimeLimit(task.get_loop(), task, self.spec.time_limit.total_seconds())
+
     async def _work_batches(self, lane: tuple[str, bytes | None]) -> None:
         waiting = self._lanes[lane]
+        limit = self._limit()
         while waiting:
             await self._clock.sleep(self.spec.linger)
             async with self._slots:
                 batch = list(waiting)
                 ours = [record for record in batch if record.place in self._marks]
-                if not await self._handle_batch(ours):
+                if not await self._handle_batch(ours, limit):
                     break
             for _ in batch:
                 waiting.popleft()
@@ -198,7 +220,7 @@ class Pump:
                 self._finished(record)
         del self._lanes[lane]
 
-    async def _handle_batch(self, records: Sequence[Record]) -> bool:
+    async def _handle_batch(self, records: Sequence[Record], limit: TimeLimit) -> bool:
         """Handle records of one key together; where that fails, each finds its own end.
 
         Says whether all of them are done with.
@@ -206,14 +228,14 @@ class Pump:
         try:
             events = [event for record in records if (event := self._event(record)) is not None]
             if events and self._function.handle_batch is not None:
-                async with asyncio.timeout(self.spec.time_limit.total_seconds()):
+                with limit:
                     await self._function.handle_batch(events, self._needs)
             self.counts.done += len(events)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - each record is tried again by itself, and told
             _LOG.debug("%s handles %d records one by one: %r", self.spec.slug, len(records), error)
-            return all([await self._handle(record) for record in records])
+            return all([await self._handle(record, limit) for record in records])
         return True
 
     def _event(self, record: Record) -> Event | None:
@@ -222,7 +244,13 @@ class Pump:
         Raises:
             MalformedEvent: It is none.
         """
-        event = decode(record.key, record.headers, record.value, arrived_at=self._clock.now())
+        place = (record.topic, record.partition, record.offset)
+        event = self._decoded.get(place)
+        if event is None:
+            event = decode(record.key, record.headers, record.value, arrived_at=self._clock.now())
+            self._decoded[place] = event
+            if len(self._decoded) > _DECODED:
+                del self._decoded[next(iter(self._decoded))]
         is_replay = event.replay_id is not None and not self.spec.accepts_replay
         is_others = isinstance(event.data, TimerDue) and event.data.target != self.spec.slug
         if is_replay or is_others:
@@ -246,7 +274,7 @@ class Pump:
             consumer.pause(fresh)
             self._paused |= fresh
 
-    async def _handle(self, record: Record) -> bool:
+    async def _handle(self, record: Record, limit: TimeLimit) -> bool:
         """Handle a record, or hand it to the topic of dead letters: the partition moves on.
 
         Says whether it is done with. It is not where the log or a store is away for so long that
@@ -256,7 +284,7 @@ class Pump:
         while True:
             attempt += 1
             try:
-                await self._deliver(record)
+                await self._deliver(record, limit)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - a handler's bug must not stop the partition
@@ -284,10 +312,9 @@ class Pump:
             wait = max(wait, error.retry_after)
         return min(wait, retry.longest_delay)
 
-    async def _deliver(self, record: Record) -> None:
-        limit = self.spec.time_limit.total_seconds()
+    async def _deliver(self, record: Record, limit: TimeLimit) -> None:
         try:
-            async with asyncio.timeout(limit):
+            with limit:
                 if self.spec.raw and record.topic in self._whole:
                     if self._function.handle_record is not None:
                         await self._function.handle_record(record, self._needs)
@@ -301,7 +328,8 @@ class Pump:
                 await self._function.handle(event, self._needs)
                 self.counts.done += 1
         except TimeoutError as error:
-            raise TemporaryError(f"no end after {limit:g} s") from error
+            seconds = self.spec.time_limit.total_seconds()
+            raise TemporaryError(f"no end after {seconds:g} s") from error
 
     async def _dead_letter(self, record: Record, error: Exception, attempts: int) -> bool:
         """Say, once it is sure, whether the letter is acknowledged: only then may be committed."""

@@ -1,6 +1,7 @@
 """What the tests of the sandbox share: a started cluster, a watch that remembers, a footprint."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
@@ -259,7 +260,16 @@ def leaves(pid: int) -> list[Path]:
         Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
     )
     places = {*split.values(), *([unified] if unified else [])}
-    return [leaf for place in places for leaf in place.glob(f"integr8s-*/run-{pid}-*")]
+    return [leaf for place in places for leaf in _groups_of(place, f"run-{pid}-")]
+
+
+def _groups_of(place: Path, prefix: str) -> list[Path]:
+    """Return the groups of all systems on this machine; others may come and go meanwhile."""
+    found = []
+    for parent in place.glob("integr8s-*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += [leaf for leaf in parent.iterdir() if leaf.name.startswith(prefix)]
+    return found
 
 
 def words(text: bytes) -> Mapping[str, str]:

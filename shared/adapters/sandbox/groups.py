@@ -17,6 +17,9 @@ from typing import Final, Protocol
 from shared.ports.cluster import Limits
 
 _PERIOD_US: Final = 100_000
+_SHARES: Final = 256
+_WEIGHT: Final = 25
+"""A quarter of the usual: on a busy machine scripts, however many, leave the service its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,8 @@ class UnifiedGroups:
         self._parent.mkdir(exist_ok=True)
         self._delegate(own)
         _write(str(self._parent / "cgroup.subtree_control"), self._wanted)
+        with contextlib.suppress(OSError):
+            _write(str(self._parent / "cpu.weight"), str(_WEIGHT))
         self.layers: Mapping[str, str] = {
             "memory": self.kind,
             "processes": f"{self.kind} and rlimit",
@@ -350,6 +355,9 @@ class SplitGroups:
         for parent in self._parents.values():
             Path(parent).mkdir(exist_ok=True)
         self._has_cpu = Path(self._parents.get("cpu", "/nowhere"), "cpu.cfs_quota_us").exists()
+        if "cpu" in self._parents:
+            with contextlib.suppress(OSError):
+                _write(f"{self._parents['cpu']}/cpu.shares", str(_SHARES))
         self._has_swap_limit = Path(self._parents["memory"], "memory.memsw.limit_in_bytes").exists()
         self.layers: Mapping[str, str] = {
             "memory": self.kind,

@@ -36,7 +36,9 @@ class SqliteStore:
             StartupError: The file cannot be opened, or was written by a newer version.
         """
         self._path = path
-        self._batch: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None
+        """Who waits for the open batch to be committed; None while there is no batch."""
+        self._loop_of_batch: asyncio.AbstractEventLoop
         self._on_commit: list[Callable[[], None]] = []
         self._on_abort: list[Callable[[], None]] = []
         self._flushing: asyncio.Future[None] | None = None
@@ -141,13 +143,16 @@ class SqliteStore:
         Raises:
             TemporaryError: The commit failed; nothing of the batch was stored.
         """
-        if self._batch is not None:
-            await asyncio.shield(self._batch)
+        if self._waiters is None:
+            return
+        # One of its own for each: who is cancelled takes nobody along.
+        waiter = self._loop_of_batch.create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _begin(self) -> None:
-        if self._batch is not None:
+        if self._waiters is not None:
             return
-        loop = asyncio.get_running_loop()
         try:
             if self.connection.in_transaction:
                 # A disk that fails can refuse the rollback too; without another try it would be the
@@ -156,36 +161,39 @@ class SqliteStore:
             self.connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise TemporaryError(f"the database could not begin: {error}") from error
-        self._batch = loop.create_future()
-        # Retrieved even if nobody waits: a writer may have been cancelled meanwhile.
-        self._batch.add_done_callback(lambda batch: batch.cancelled() or batch.exception())
-        loop.call_soon(self._commit)
+        self._waiters = []
+        self._loop_of_batch = asyncio.get_running_loop()
+        self._loop_of_batch.call_soon(self._commit)
 
     def _commit(self) -> None:
-        if self._batch is None:
+        if self._waiters is None:
             return
         try:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._abort(error)
             return
-        batch, self._batch = self._batch, None
+        waiters, self._waiters = self._waiters, None
         acts, self._on_commit, self._on_abort = self._on_commit, [], []
         for act in acts:
             act()
-        batch.set_result(None)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         self._checkpoint_if_due()
 
     def _abort(self, error: sqlite3.Error) -> None:
         with contextlib.suppress(sqlite3.Error):
             self.connection.execute("ROLLBACK")
-        if self._batch is None:
+        if self._waiters is None:
             return
-        batch, self._batch = self._batch, None
+        waiters, self._waiters = self._waiters, None
         undos, self._on_abort, self._on_commit = self._on_abort, [], []
         for undo in reversed(undos):
             undo()
-        batch.set_exception(TemporaryError(f"the database could not commit: {error}"))
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(TemporaryError(f"the database could not commit: {error}"))
 
     async def flush(self) -> None:
         """Return once everything written so far is on the disk. Callers share one wait.
