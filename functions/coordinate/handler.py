@@ -1,6 +1,7 @@
 """Own the queue: grant slots in order of rank, take them back, and let nobody wait for ever."""
 
 import contextlib
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -26,12 +27,21 @@ from shared.ports.publisher import Publisher
 
 SOURCE = "/integr8s/coordinate"
 POOL = "default"
-_RECENT_RUNS = 20
+_RECENT_RUNS = 100
+_PACE_KNOWN = timedelta(seconds=5)
 _RECONCILE_PAGE = 100
 
 
+@dataclass(slots=True)
+class Pace:
+    """How long runs take, as one replica knows it."""
+
+    mean: float | None = None
+    known_at: float | None = None
+
+
 class Needs(NamedTuple):
-    """The ports of this function."""
+    """The ports of this function, and what one replica remembers."""
 
     executions: Documents
     pools: Documents
@@ -39,6 +49,7 @@ class Needs(NamedTuple):
     publisher: Publisher
     clock: Clock
     settings: ExecutionSettings
+    pace: Pace
 
 
 async def handle(event: Event, needs: Needs) -> None:
@@ -123,11 +134,8 @@ async def _wait(execution: Document, needs: Needs) -> None:
 async def _queued(execution: Document, position: int, depth: int, needs: Needs) -> Event:
     wait: float | None = 0.0
     if position:
-        recent = await needs.executions.find(
-            {"status": Status.COMPLETED.value}, sort=[("rank", -1)], limit=_RECENT_RUNS
-        )
         slots = needs.settings.max_concurrent_executions
-        wait = rules.estimated_wait(position, recent, slots)
+        wait = rules.estimated_wait(position, await _mean_duration(needs), slots)
     return of_execution(
         execution,
         ExecutionQueued(
@@ -142,6 +150,17 @@ async def _queued(execution: Document, position: int, depth: int, needs: Needs) 
         at=needs.clock.now(),
         step="granted" if position == 0 else "waiting",
     )
+
+
+async def _mean_duration(needs: Needs) -> float | None:
+    """Return the mean duration of the last runs, looked up every few seconds: it is a guess."""
+    pace, now = needs.pace, needs.clock.monotonic()
+    if pace.known_at is None or now - pace.known_at > _PACE_KNOWN.total_seconds():
+        recent = await needs.executions.find(
+            {"status": Status.COMPLETED.value}, sort=[("rank", -1)], limit=_RECENT_RUNS
+        )
+        pace.mean, pace.known_at = rules.mean_duration(recent), now
+    return pace.mean
 
 
 async def _schedule(needs: Needs) -> None:

@@ -62,8 +62,8 @@ def users_at_limit(pool: Pool, settings: ExecutionSettings) -> Sequence[str]:
     return sorted(u for u, count in running.items() if count >= settings.max_concurrent_per_user)
 
 
-def estimated_wait(position: int, recent: Sequence[Mapping[str, Any]], slots: int) -> float | None:
-    """Return position x mean duration of the last runs / slots; None with fewer than five runs."""
+def mean_duration(recent: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mean seconds that runs took; None with fewer than five of them."""
     durations: list[float] = [
         (run["finished_at"] - run["started_at"]).total_seconds()
         for run in recent
@@ -71,4 +71,9 @@ def estimated_wait(position: int, recent: Sequence[Mapping[str, Any]], slots: in
     ]
     if len(durations) < 5:  # noqa: PLR2004 - fewer say nothing about the next one
         return None
-    return round(position * (sum(durations) / len(durations)) / slots, 3)
+    return sum(durations) / len(durations)
+
+
+def estimated_wait(position: int, mean: float | None, slots: int) -> float | None:
+    """Return position x mean duration / slots, in seconds."""
+    return None if mean is None else round(position * mean / slots, 3)

@@ -335,7 +335,8 @@ async def start_up(data_dir: Path, sizes: Sizes) -> Measured:
 async def accepting(folder: Path, floor: Floor, sizes: Sizes, *, is_running: bool) -> Measured:
     """Measure accepted submissions a second, the slots running hello-world or all taken."""
     data_dir = folder / ("accepting-running" if is_running else "accepting-waiting")
-    senders, per_sender = 8, 1
+    # Many at once, as a burst is: a few that wait for each answer would measure latency.
+    senders, per_sender = 8, 8
     known = await users.add(data_dir, senders + 1)
     async with serving(
         data_dir, queue_length="1000000", queued_per_user="1000000", max_concurrent_per_user="10"

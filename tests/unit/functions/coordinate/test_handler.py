@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from functions.coordinate import rules
-from functions.coordinate.handler import POOL, Needs, handle, reconcile
+from functions.coordinate.handler import POOL, Needs, Pace, handle, reconcile
 from shared.domain.execution_settings import ExecutionSettings
 from shared.domain.executions import Priority
 from shared.events.event import Event
@@ -27,6 +27,7 @@ def needs_of(world: World, **settings: Any) -> Needs:
         publisher=world.said,
         clock=world.clock,
         settings=ExecutionSettings(**given),
+        pace=Pace(),
     )
 
 

@@ -63,13 +63,13 @@ def run(duration: float) -> dict[str, Any]:
 
 def test_wait_is_estimated_from_recent_runs() -> None:
     """Position x mean / slots."""
-    assert rules.estimated_wait(4, [run(10)] * 5, 2) == 20.0
+    assert rules.estimated_wait(4, rules.mean_duration([run(10)] * 5), 2) == 20.0
 
 
 @pytest.mark.parametrize("recent", [[], [run(1)] * 4, [run(1)] * 4 + [{"started_at": START}]])
 def test_too_few_runs_say_nothing(recent: list[dict[str, Any]]) -> None:
     """A guess would be worse than none."""
-    assert rules.estimated_wait(1, recent, 1) is None
+    assert rules.estimated_wait(1, rules.mean_duration(recent), 1) is None
 
 
 def test_a_pool_has_what_the_settings_say() -> None:
