@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
@@ -104,6 +105,64 @@ async def handle(event: Event, needs: Needs) -> None:
         document = await _store(event, needs)
     if document is not None:
         _nudge(document, needs)
+
+
+async def handle_batch(events: Sequence[Event], needs: Needs) -> None:
+    """Store events of one execution that came together in one go, as far as nothing holds them."""
+    rest = [event for event in events if event.id not in needs.history.stored]
+    while rest:
+        ready = _ready(rest, needs.history)
+        if len(ready) > 1:
+            await _store_all(ready, needs)
+            del rest[: len(ready)]
+        else:
+            await handle(rest.pop(0), needs)
+
+
+def _ready(events: Sequence[Event], history: History) -> Sequence[Event]:
+    """Return the first events, as far as what belongs before each is known to be stored.
+
+    What stands before it in the same batch counts: the order of numbers is kept.
+    """
+    before: set[str] = set()
+    for number, event in enumerate(events):
+        cause = rules.waits_for(event)
+        is_held = cause is not None and cause not in history.stored and cause not in before
+        outputs = rules.outputs_before(event)
+        if is_held or outputs > history.outputs.get(event.subject, 0):
+            return events[:number]
+        if not rules.is_of_execution(event) or event.id in before:
+            return events[:number]
+        before.add(event.id)
+    return events
+
+
+async def _store_all(events: Sequence[Event], needs: Needs) -> None:
+    """Insert events under the next numbers, in order.
+
+    The store takes them up to the first that it refuses, so that none stands behind a gap; from
+    there on each is stored by itself.
+    """
+    execution_id = events[0].subject
+    async with needs.history.one_at_a_time(execution_id):
+        last = needs.history.last.get(execution_id)
+        if last is None:
+            last = await _last_seq(execution_id, needs)
+        now = needs.clock.now()
+        documents = [
+            rules.history_document(event, last + number, now)
+            for number, event in enumerate(events, start=1)
+        ]
+        stored = await needs.events.insert_all([(one["event_id"], one) for one in documents])
+        for event, document in zip(events[:stored], documents[:stored], strict=True):
+            needs.history.note(event, document["seq"])
+            _nudge(document, needs)
+        if stored < len(events):
+            needs.history.last.pop(execution_id, None)  # somebody else numbers it too
+        for event in events[stored:]:
+            document_of_it = await _store(event, needs)
+            if document_of_it is not None:
+                _nudge(document_of_it, needs)
 
 
 async def _store_plain(event: Event, needs: Needs) -> None:

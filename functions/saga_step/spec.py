@@ -61,4 +61,5 @@ SPEC = FunctionSpec(
     ),
     needs=Needs,
     linger=timedelta(milliseconds=100),
+    joins_topics=True,
 )

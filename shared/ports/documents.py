@@ -54,6 +54,15 @@ class Documents(Protocol):
             TemporaryError: No answer in time; it may or may not have happened.
         """
 
+    async def insert_all(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+        """Store new documents, each by itself, in this order; return how many were stored.
+
+        It ends early at the first whose key, or unique index, is taken; none after that is stored.
+
+        Raises:
+            TemporaryError: No answer in time; any number of the first ones may be stored.
+        """
+
     async def change(
         self,
         key: str,

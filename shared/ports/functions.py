@@ -44,6 +44,8 @@ class FunctionSpec:
 
     For functions that nobody waits for: what comes close together is one write instead of several.
     """
+    joins_topics: bool = False
+    """Whether a batch gathers one key over all topics; else each topic of a key has its own."""
     reconcile_every: timedelta | None = None
     """`handler.reconcile(needs)` is called at the start of a replica and this often after."""
 

@@ -217,6 +217,10 @@ class OutboxDocuments:
             self._outbox.written(self._name, key, emit)
         return stored
 
+    async def insert_all(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+        """Store new documents; nothing is emitted with them."""
+        return await self._inner.insert_all(documents)
+
     async def change(
         self,
         key: str,

@@ -149,9 +149,8 @@ class Pump:
             self.counts.skipped += 1
             self._finished(record)
             return
-        # Who takes batches wants all that is known of a key together, whatever the topic.
         is_batched = self._function.handle_batch is not None
-        lane = ("" if is_batched else record.topic, record.key)
+        lane = ("" if self.spec.joins_topics else record.topic, record.key)
         waiting = self._lanes.get(lane)
         if waiting is not None:
             waiting.append(record)
@@ -207,7 +206,8 @@ class Pump:
         waiting = self._lanes[lane]
         limit = self._limit()
         while waiting:
-            await self._clock.sleep(self.spec.linger)
+            if self.spec.linger:
+                await self._clock.sleep(self.spec.linger)
             async with self._slots:
                 batch = list(waiting)
                 ours = [record for record in batch if record.place in self._marks]

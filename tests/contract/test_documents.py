@@ -231,6 +231,21 @@ async def test_insert_starts_at_version_one(things: OutboxedDocuments) -> None:
     assert await things.get("a") == inserted
 
 
+async def test_many_are_stored_in_order_up_to_the_first_that_is_taken(things: Documents) -> None:
+    """What stands behind it is not stored, so that numbered things get no gap."""
+    await things.insert("c", {"n": 0})
+
+    stored = await things.insert_all([(key, {"n": n}) for n, key in enumerate("abcd", start=1)])
+
+    found = await things.find(sort=[("n", 1)])
+    assert stored == 2
+    assert [(one["_id"], one["n"], one["version"]) for one in found] == [
+        ("c", 0, 1),
+        ("a", 1, 1),
+        ("b", 2, 1),
+    ]
+
+
 async def test_a_taken_key_leaves_nothing(things: OutboxedDocuments) -> None:
     """An insert under a taken key changes nothing and says nothing."""
     await things.insert("a", {"n": 1})

@@ -43,7 +43,12 @@ POINTS = {
         "executions.clear",
         "consumer.commit",
     ],
-    "relay-events": ["events.insert", "signals.publish_all", "consumer.commit"],
+    "relay-events": [
+        "events.insert",
+        "events.insert_all",
+        "signals.publish_all",
+        "consumer.commit",
+    ],
 }
 
 ONLY_ONCE = {("gateway", "idempotency_keys.change"), ("coordinate", "timers.insert")}

@@ -15,12 +15,12 @@ from tests.scenarios.system import Invoke, Process, System
 class Failing:
     """Lets some calls of some processes fail."""
 
-    def __init__(self, slug: str, operation: str, times: int) -> None:
-        self.slug, self.operation, self.left = slug, operation, times
+    def __init__(self, slug: str, *operations: str, times: int) -> None:
+        self.slug, self.operations, self.left = slug, operations, times
 
     async def around(self, process: Process, operation: str, call: Invoke) -> object:
         """Fail, or do the call."""
-        if process.slug == self.slug and operation == self.operation and self.left > 0:
+        if process.slug == self.slug and operation in self.operations and self.left > 0:
             self.left -= 1
             raise TemporaryError(f"{operation}: no answer")
         return await call()
@@ -70,7 +70,7 @@ async def test_everything_twice_changes_nothing(system: System) -> None:
 
 async def test_a_function_that_fails_twice_tries_again_later(asleep: System) -> None:
     """The event goes to the dead letters and comes back after half a minute; nothing is lost."""
-    asleep.interference = Failing("persist-result", "executions.change", 3)
+    asleep.interference = Failing("persist-result", "executions.change", times=3)
     asleep.start()
     execution_id = await asleep.accepted()
 
@@ -86,7 +86,7 @@ async def test_a_guardian_that_hears_the_end_first_cleans_up_all_the_same(
     asleep: System, times: int
 ) -> None:
     """Where the word of the slot comes after that of the end, the pod is removed no later."""
-    asleep.interference = Failing("saga-step", "sagas.change", times)
+    asleep.interference = Failing("saga-step", "sagas.change", times=times)
     asleep.start()
     await asleep.accepted()
 
@@ -108,7 +108,9 @@ async def test_an_alarm_before_its_plan_is_not_lost(asleep: System) -> None:
 
 async def test_the_wait_grows_until_it_is_parked(asleep: System) -> None:
     """Five retries with growing waits, then a person has to look."""
-    asleep.interference = Failing("relay-events", "events.insert", 10_000)
+    asleep.interference = Failing(
+        "relay-events", "events.insert", "events.insert_all", times=10_000
+    )
     asleep.start()
     await asleep.accepted()
 

@@ -118,6 +118,19 @@ class SqliteDocuments:
         await self._store.committed()
         return _document(key, body)
 
+    async def insert_all(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+        """Store new documents up to the first whose key is taken; return how many were stored."""
+        stored = 0
+        for key, document in documents:
+            fresh = {**document, "version": 1}
+            try:
+                self._store.write(self._insert, (key, _pack(fresh), *self._columns(fresh)))
+            except sqlite3.IntegrityError:
+                break
+            stored += 1
+        await self._store.committed()
+        return stored
+
     async def change(
         self,
         key: str,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.relay_events.handler import History, Needs, Nudges, handle
+from functions.relay_events.handler import History, Needs, Nudges, handle, handle_batch
 from shared.domain.errors import TemporaryError
 from shared.events.event import Event
 from shared.events.executions import ExecutionOutput, ExecutionStarted
@@ -154,6 +154,27 @@ async def test_the_result_waits_for_its_outputs(world: World) -> None:
 
     assert waiting.done()
     assert [name for _, name in await history(world)] == ["output-0", "output-1", "result"]
+
+
+async def test_a_batch_keeps_the_order(world: World) -> None:
+    """What was stored before, or comes twice, takes no number."""
+    needs = needs_of(world)
+    await handle(started("a"), needs)
+    await handle_batch([started(name) for name in "abbcd"], needs_of(world))
+
+    assert await history(world) == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+
+
+async def test_a_batch_goes_on_behind_what_another_replica_stored(world: World) -> None:
+    """Its numbers are taken; ours follow without a gap."""
+    mine, other = needs_of(world), needs_of(world)
+    await handle_batch([started("a"), started("b")], mine)
+    await handle(started("c"), other)
+    await handle_batch([started("d"), started("e")], mine)
+
+    names = [name for _, name in await history(world)]
+    assert names == ["a", "b", "c", "d", "e"]
+    assert [seq for seq, _ in await history(world)] == [1, 2, 3, 4, 5]
 
 
 async def test_streams_are_nudged_after_the_store(world: World) -> None:
