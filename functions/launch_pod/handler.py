@@ -7,7 +7,7 @@ from functions.launch_pod import rules
 from shared.domain.errors import PermanentError
 from shared.domain.executions import ErrorType, Status
 from shared.domain.identifiers import pod_name_of
-from shared.events.event import Event
+from shared.events.event import Event, Payload
 from shared.events.executions import ExecutionCancelled, ExecutionFailed, ExecutionScheduled
 from shared.events.origins import of_execution
 from shared.events.pods import PodCreate, PodDelete, PodDeleted
@@ -104,10 +104,7 @@ async def _say_failed(execution: Document, event: Event, reason: str, needs: Nee
         phase="launch",
         finished_at=needs.clock.now(),
     )
-    said = of_execution(
-        execution, failed, source=SOURCE, at=needs.clock.now(), causation_id=event.id
-    )
-    await needs.publisher.publish([said])
+    await _say(execution, failed, event, needs)
 
 
 async def _say_cancelled(execution: Document, event: Event, needs: Needs) -> None:
@@ -120,9 +117,11 @@ async def _say_cancelled(execution: Document, event: Event, needs: Needs) -> Non
         phase="launch",
         finished_at=needs.clock.now(),
     )
-    said = of_execution(
-        execution, cancelled, source=SOURCE, at=needs.clock.now(), causation_id=event.id
-    )
+    await _say(execution, cancelled, event, needs)
+
+
+async def _say(execution: Document, data: Payload, event: Event, needs: Needs) -> None:
+    said = of_execution(execution, data, source=SOURCE, at=needs.clock.now(), causation_id=event.id)
     await needs.publisher.publish([said])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shared.domain.results import text_of
 from shared.events.event import Payload
 from shared.events.executions import (
     ExecutionCancelled,
@@ -193,8 +194,8 @@ def _terminal(pod: Pod, end: PodEnd, story: Story) -> Payload:
 
 
 def _brought(pod: Pod, end: PodEnd, story: Story, meaning: Verdict) -> dict[str, Any]:
-    stdout, stdout_base64 = _text(end.stdout.kept)
-    stderr, stderr_base64 = _text(end.stderr.kept)
+    stdout, stdout_base64 = text_of(end.stdout.kept)
+    stderr, stderr_base64 = text_of(end.stderr.kept)
     return {
         "execution_id": pod.execution_id,
         "user_id": story.execution["user_id"],
@@ -209,13 +210,6 @@ def _brought(pod: Pod, end: PodEnd, story: Story, meaning: Verdict) -> dict[str,
         "finished_at": pod.ended_at,
         "output_events": story.outputs,
     }
-
-
-def _text(kept: bytes) -> tuple[str, str | None]:
-    try:
-        return kept.decode(), None
-    except UnicodeDecodeError:
-        return kept.decode(errors="replace"), base64.b64encode(kept).decode()
 
 
 def _usage(usage: Usage | None) -> ResourceUsage | None:

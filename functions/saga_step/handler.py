@@ -341,10 +341,9 @@ async def _overdue(saga: Document, needs: Needs) -> list[Event]:
         case "create_pod":
             return await _relaunch(saga, needs)
         case "start_script":
-            cause = context.get("last_cause") or "start_deadline"
             return [
                 _delete(saga, "deadline", needs),
-                _failed(saga, cause, "The script did not start in time.", needs),
+                _failed(saga, "start_deadline", "The script did not start in time.", needs),
             ]
         case "run_script":
             return [_delete(saga, "deadline", needs), _timed_out(saga, needs)]

@@ -12,12 +12,10 @@ from typing import Any
 from shared.domain.errors import FieldError, Refusal
 from shared.domain.execution_settings import ExecutionSettings
 from shared.domain.executions import PRIVILEGED, Priority, Status, rank
+from shared.domain.input_limits import ALL_BYTES, SCRIPT_CHARS, STDIN_BYTES
 from shared.domain.quantities import memory_bytes, memory_quantity
 from shared.domain.runtimes import LANGUAGES, Offer
 
-SCRIPT_CHARS = 50_000
-STDIN_BYTES = 256 * 1024
-ALL_BYTES = 768 * 1024
 ARGS = 32
 ARG_CHARS = 1_024
 ARGS_BYTES = 8 * 1024

@@ -11,12 +11,9 @@ from gateway.answers import Json, cached
 from gateway.operations import Access, Operation
 from gateway.services import Services
 from shared.domain.executions import Priority
+from shared.domain.input_limits import ALL_BYTES, SCRIPT_CHARS, STDIN_BYTES
 from shared.domain.runtimes import Offer
 
-SCRIPT_CHARS = 50_000
-STDIN_BYTES = 256 * 1024
-ALL_BYTES = 768 * 1024
-"""What `submit` accepts of script, stdin and files together; a test keeps the two equal."""
 _EXAMPLES = Path(__file__).parent.parent / "examples"
 
 

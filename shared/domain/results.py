@@ -10,7 +10,7 @@ TRUNCATION_MARK = "\n[output truncated: the rest was dropped]\n"
 """The end of a text that was cut; no part of the stored bytes."""
 
 
-def _text(value: bytes | None) -> tuple[str, str | None]:
+def text_of(value: bytes | None) -> tuple[str, str | None]:
     """Return the text view of captured bytes, and their base64 where the text is not exact."""
     if not value:
         return "", None
@@ -21,7 +21,7 @@ def _text(value: bytes | None) -> tuple[str, str | None]:
 
 
 def _stream(execution: Mapping[str, Any], name: str) -> dict[str, Any]:
-    text, exact = _text(execution.get(name))
+    text, exact = text_of(execution.get(name))
     truncated = bool(execution.get(f"{name}_truncated", False))
     return {
         name: text + TRUNCATION_MARK if truncated else text,

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,14 +44,6 @@ _DECODED_BY_LOG = WeakKeyDictionary()
 
 def _decoded_of(log: EventLog) -> dict[tuple[str, int, int], Event]:
     return _DECODED_BY_LOG.setdefault(log, {})
-
-
-class Outcome(StrEnum):
-    """How handling a record ended."""
-
-    DONE = "done"
-    SKIPPED = "skipped"
-    DEAD_LETTER = "dead_letter"
 
 
 @dataclass(slots=True)

@@ -9,11 +9,10 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 import gateway
-from functions.submit import rules
 from gateway import openapi, schemas
 from gateway.app import operations
-from gateway.routes import facts
 from gateway.services import Services
+from shared.domain import input_limits
 from tests.gateway.site import Site
 
 OPENAPI = Path(gateway.__file__).parent / "openapi.json"
@@ -59,11 +58,17 @@ async def test_limits_offer_what_runs_here(site: Site) -> None:
     assert answer.header("vary") == "Accept-Encoding"
 
 
-def test_the_limits_shown_are_those_that_submit_keeps() -> None:
+async def test_the_limits_shown_are_those_that_submit_keeps(site: Site) -> None:
     """Two numbers for one thing would be one too many."""
-    shown = (facts.SCRIPT_CHARS, facts.STDIN_BYTES, facts.ALL_BYTES)
+    answer = await site.browser().get("/api/v1/k8s-limits")
 
-    assert shown == (rules.SCRIPT_CHARS, rules.STDIN_BYTES, rules.ALL_BYTES)
+    limits = schemas.Limits.model_validate(answer.json)
+    shown = (limits.script_max_chars, limits.stdin_max_bytes, limits.files_max_bytes)
+    assert shown == (
+        input_limits.SCRIPT_CHARS,
+        input_limits.STDIN_BYTES,
+        input_limits.ALL_BYTES,
+    )
 
 
 async def test_there_is_an_example_for_each_language(site: Site) -> None:
