@@ -36,9 +36,10 @@ def test_import_name_is_ours_alone(name: str) -> None:
 
 
 def test_locks_are_there() -> None:
-    """One for operators, one for developers, two for the tools before them."""
+    """Two for operators, one for developers, two for the tools before them."""
     assert LOCKS == [
         "requirements-bootstrap.lock",
+        "requirements-cluster.lock",
         "requirements-compiler.lock",
         "requirements-dev.lock",
         "requirements.lock",
