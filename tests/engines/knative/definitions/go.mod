@@ -1,0 +1,5 @@
+module integr8s/tests/engines/knative/definitions
+
+go 1.26.0
+
+require github.com/cilium/cilium v1.20.2

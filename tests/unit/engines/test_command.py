@@ -1,0 +1,90 @@
+"""The command line, as far as it needs no engine."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.engines import catalogue
+from tests.engines.__main__ import _run_program, _split, _to_stop, _wipe, main
+
+pytestmark = pytest.mark.usefixtures("state")
+
+
+def test_nothing_is_stopped_that_was_not_started_here() -> None:
+    """Some engines clean up what a machine has once, under the feet of another checkout's."""
+    assert _to_stop([]) == []
+
+
+def test_traces_of_an_engine_are_enough(state: Path) -> None:
+    """Its folder is made before anything else, so an interrupted start is cleaned up too."""
+    (state / "kafka").mkdir(parents=True)
+
+    assert [engine.name for engine in _to_stop([])] == ["kafka"]
+
+
+def test_named_engine_is_stopped_in_any_case() -> None:
+    """Who names it means it."""
+    assert [engine.name for engine in _to_stop(["redis"])] == ["redis"]
+
+
+def test_env_of_nothing_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a shell would run has only engines that run."""
+    code = main(["env", "kafka", "mongo"])
+
+    assert (code, capsys.readouterr().out) == (0, "")
+
+
+def test_unknown_engine_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names there are."""
+    code = main(["check", "kafak"])
+
+    assert code == 1
+    assert "no engine called 'kafak' here: choose among kafka, mongo" in capsys.readouterr().err
+
+
+def test_options_may_stand_before_the_names(state: Path) -> None:
+    """As people write them."""
+    (state / "redis").mkdir(parents=True)
+
+    code = main(["stop", "--wipe", "redis"])
+
+    assert code == 0
+    assert not (state / "redis").exists()
+
+
+def test_wipe_leaves_the_neighbours(state: Path) -> None:
+    """One engine's folder is one engine's state."""
+    (state / "kafka").mkdir(parents=True)
+    (state / "mongo").mkdir()
+
+    _wipe("kafka")
+
+    assert [path.name for path in state.iterdir()] == ["mongo"]
+
+
+def test_needs_come_first() -> None:
+    """Starting follows the list of all engines, each once."""
+    engines = catalogue.with_needs(["redis", "kafka", "redis"])
+
+    assert [engine.name for engine in engines] == ["redis", "kafka"]
+
+
+def test_program_gets_what_stands_behind_the_dashes() -> None:
+    """Its options are not ours, and its own -- stays with it."""
+    mine, theirs = _split(["run", "kafka", "--", "pytest", "-x", "--", "tests"])
+
+    assert (mine, theirs) == (["run", "kafka"], ["pytest", "-x", "--", "tests"])
+
+
+def test_run_takes_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise engines would be started and stopped for nothing."""
+    code = main(["run", "redis"])
+
+    assert code == 1
+    assert "run takes a command" in capsys.readouterr().err
+
+
+def test_exit_code_is_the_programs() -> None:
+    """A failed test run must fail the command that started engines for it."""
+    assert _run_program(["sh", "-c", 'exit "$CODE"'], {"CODE": "7"}) == 7
+    assert _run_program(["sh", "-c", "kill -TERM $$"], {}) == 143
