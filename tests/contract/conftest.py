@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -63,36 +64,63 @@ class SqliteDocumentsFactory(SqliteFile):
 class SqliteEventLogFactory(SqliteFile):
     """The log in SQLite; one log a process, as members live in it."""
 
+    quiet = timedelta(milliseconds=50)
+
     async def __call__(self) -> SqliteEventLog:
         """Open the log."""
         return SqliteEventLog(self.store(), self.clock)
 
 
-@pytest.fixture(params=["sqlite-memory", "sqlite-file"])
-def new_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | None]:
+def fresh_folders(engine: str, parent: Path) -> Callable[[], Path | None]:
     """Return a maker of fresh folders; of None where the database is in memory."""
     numbers = itertools.count()
 
     def fresh() -> Path | None:
-        if request.param == "sqlite-memory":
+        if engine == "sqlite-memory":
             return None
-        folder = tmp_path / str(next(numbers))
+        folder = parent / str(next(numbers))
         folder.mkdir()
         return folder
 
     return fresh
 
 
-@pytest.fixture
-def new_documents_factory(new_folder: Callable[[], Path | None]) -> Callable[[], DocumentsFactory]:
-    """Return a maker of empty engines, for suites with an event loop of their own."""
-    return lambda: SqliteDocumentsFactory(new_folder())
+@pytest.fixture(params=["sqlite-memory", "sqlite-file"])
+def new_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | None]:
+    """Return a maker of fresh folders; of None where the database is in memory."""
+    return fresh_folders(request.param, tmp_path)
 
 
-@pytest.fixture
-def new_event_log_factory(new_folder: Callable[[], Path | None]) -> Callable[[], EventLogFactory]:
+@pytest.fixture(
+    params=["sqlite-memory", "sqlite-file", pytest.param("mongo", marks=pytest.mark.integration)]
+)
+def new_documents_factory(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Callable[[], DocumentsFactory]:
     """Return a maker of empty engines, for suites with an event loop of their own."""
-    return lambda: SqliteEventLogFactory(new_folder())
+    if request.param == "mongo":
+        from tests.contract.mongo import MongoDatabase, mongo_url  # noqa: PLC0415 - needs the driver
+
+        url = mongo_url()
+        return lambda: MongoDatabase(url)
+    fresh = fresh_folders(request.param, tmp_path)
+    return lambda: SqliteDocumentsFactory(fresh())
+
+
+@pytest.fixture(
+    params=["sqlite-memory", "sqlite-file", pytest.param("kafka", marks=pytest.mark.integration)]
+)
+def new_event_log_factory(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Callable[[], EventLogFactory]:
+    """Return a maker of empty engines, for suites with an event loop of their own."""
+    if request.param == "kafka":
+        from tests.contract.kafka import KafkaLogFactory, servers  # noqa: PLC0415 - needs the driver
+
+        known = servers()
+        return lambda: KafkaLogFactory(known)
+    fresh = fresh_folders(request.param, tmp_path)
+    return lambda: SqliteEventLogFactory(fresh())
 
 
 @pytest.fixture

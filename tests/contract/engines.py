@@ -1,5 +1,6 @@
 """What a suite needs of an engine besides the port that it tests."""
 
+from datetime import timedelta
 from typing import Protocol
 
 from shared.ports.documents import Collection, Documents, Leftovers
@@ -25,6 +26,9 @@ class DocumentsFactory(Protocol):
 
 class EventLogFactory(Protocol):
     """Opens one engine's log; each factory starts empty."""
+
+    quiet: timedelta
+    """After a silence of this length no more records are to be expected."""
 
     async def __call__(self) -> EventLog:
         """Open the log; twice gives two views of the same log."""

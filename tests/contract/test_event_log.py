@@ -6,6 +6,7 @@ import selectors
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,22 @@ FACTS, WORK = Topic.EXECUTION_EVENTS, Topic.EXECUTION_TASKS
 AT_ONCE = timedelta(0)
 SOON = timedelta(milliseconds=25)
 LONG = timedelta(seconds=20)
+
+
+@dataclass
+class Engine:
+    """What the tests have to know of the engine at hand."""
+
+    quiet: timedelta
+
+
+ENGINE = Engine(quiet=timedelta(0))
+
+
+@pytest.fixture(autouse=True)
+def engine(new_event_log_factory: Callable[[], EventLogFactory]) -> None:
+    """Get to know the engine at hand."""
+    ENGINE.quiet = new_event_log_factory().quiet
 
 
 @pytest.fixture
@@ -50,24 +67,36 @@ def by_key(found: Iterable[Record]) -> dict[bytes | None, list[int]]:
     return numbers
 
 
-async def drain(*members: Consumer, quiet: int = 2) -> list[Record]:
-    """Poll all members in turn until `quiet` rounds in a row brought nothing new."""
+async def drain(*members: Consumer) -> list[Record]:
+    """Poll all members in turn until nothing new came for as long as the engine may take."""
     found: list[Record] = []
-    silent = 0
-    while silent < quiet:
+    silent_since = time.monotonic()
+    while time.monotonic() - silent_since < ENGINE.quiet.total_seconds():
         round_of = [await member.poll(timeout=SOON, max_records=50) for member in members]
         found += [each for part in round_of for each in part]
-        silent = 0 if any(round_of) else silent + 1
+        if any(round_of):
+            silent_since = time.monotonic()
     return found
 
 
-async def settle(*members: Consumer) -> None:
-    """Poll until everybody has a share that no longer changes; what was read is dropped."""
-    before: list[frozenset[TopicPartition]] = []
-    while before != (now := [member.assignment for member in members]) or not any(now):
-        before = now
+async def settle(*members: Consumer) -> list[Record]:
+    """Poll until each partition has one owner among the members; return what was read."""
+    found: list[Record] = []
+    owned: list[TopicPartition] = []
+    while not owned or sorted(owned) != every_place({place.topic for place in owned}):
         for member in members:
-            await member.poll(timeout=SOON, max_records=1)
+            found += await member.poll(timeout=SOON, max_records=50)
+        owned = [place for member in members for place in member.assignment]
+    return found
+
+
+def every_place(topics: Iterable[str]) -> list[TopicPartition]:
+    """Return all partitions of some topics, in order."""
+    return sorted(
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in range(TOPICS[Topic(topic)].partitions)
+    )
 
 
 async def commit_all(member: Consumer, handled: Sequence[Record]) -> None:
@@ -203,8 +232,7 @@ async def test_acknowledged_records_and_commits_survive_a_kill(
     log = await event_log_factory()
     await log.append(records(30))
     member = await log.join("g", [FACTS])
-    await settle(member)
-    handled = await drain(member)
+    handled = [*await settle(member), *await drain(member)]
     kept = handled[: len(handled) // 2]
     await commit_all(member, kept)
     committed = {each.place: each.offset + 1 for each in kept}
@@ -373,7 +401,7 @@ async def test_who_leaves_hands_over_at_once(log: EventLog) -> None:
     await commit_all(first, handled)
 
     await first.close()
-    found = await drain(second)
+    found = [*await settle(second), *await drain(second)]
 
     assert len(second.assignment) == TOPICS[FACTS].partitions
     assert sorted([*values(handled), *values(found)]) == sorted(
@@ -606,11 +634,7 @@ async def test_positions_name_every_partition(log: EventLog) -> None:
     """Also for a group that never was and topics without records."""
     positions = await log.positions("nobody", [FACTS, WORK])
 
-    assert sorted(positions) == sorted(
-        TopicPartition(topic, number)
-        for topic in (FACTS, WORK)
-        for number in range(TOPICS[topic].partitions)
-    )
+    assert sorted(positions) == every_place([FACTS, WORK])
 
 
 async def test_before_the_first_commit_there_is_none(log: EventLog) -> None:

@@ -1,7 +1,7 @@
 """What every Signals promises: in process, on our own redis-server, and on a given one.
 
-The last runs where `INTEGR8S_REDIS_URL` names a Redis; keys and channels are fresh in every test,
-so it need not be empty.
+The last is reached with a password, and once more with TLS; keys and channels are fresh in every
+test, so it need not be empty.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from shared.adapters.system.clock import SystemClock
 from shared.adapters.system.ids import SystemIds
 from shared.domain.errors import TemporaryError
 
-URL = os.environ.get("INTEGR8S_REDIS_URL", "")  # noqa: TID251 - chooses what is tested
 PATIENT = timedelta(seconds=5)
 """Machines under load answer late; how late is nobody's promise here."""
 MINUTE = timedelta(minutes=1)
@@ -30,6 +29,20 @@ BRIEF = timedelta(milliseconds=30)
 needs_server = pytest.mark.skipif(find_redis_server() is None, reason="there is no redis-server")
 
 Connect = Callable[[], RedisSignals]
+
+
+def _variable(name: str) -> str:
+    """Return an address that the environment names; a test that needs it fails without."""
+    value = os.environ.get(name, "")  # noqa: TID251 - where the engine is
+    if not value:
+        pytest.fail(f"{name} is not set: ./taskw engines start redis")
+    return value
+
+
+def _given(engine: str) -> str:
+    """Return the URL of an engine that somebody else runs."""
+    urls = {"url": "INTEGR8S_REDIS_URL", "tls": "INTEGR8S_REDIS_TLS_URL"}
+    return _variable(urls[engine]) if engine in urls else ""
 
 
 @pytest.fixture
@@ -45,19 +58,15 @@ async def server(tmp_path: Path) -> AsyncIterator[BundledRedis]:
     params=[
         "fakeredis",
         pytest.param("bundled", marks=needs_server),
-        pytest.param(
-            "url",
-            marks=[
-                pytest.mark.integration,
-                pytest.mark.skipif(not URL, reason="INTEGR8S_REDIS_URL names no Redis"),
-            ],
-        ),
+        pytest.param("url", marks=pytest.mark.integration),
+        pytest.param("tls", marks=pytest.mark.integration),
     ]
 )
 async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Connect]:
     """Return what connects one more process to the engine."""
     server = BundledRedis(tmp_path) if request.param == "bundled" else None
-    address = await server.start() if server is not None else URL
+    address = await server.start() if server is not None else _given(request.param)
+    ca_file = Path(_variable("INTEGR8S_REDIS_TLS_CA")) if request.param == "tls" else None
     fake = FakeServer()
     opened: list[RedisSignals] = []
 
@@ -66,7 +75,7 @@ async def connect(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         if request.param == "fakeredis":
             signals = RedisSignals(FakeRedis(server=fake), clock=clock, patience=PATIENT)
         else:
-            signals = RedisSignals.connect(address, clock=clock, patience=PATIENT)
+            signals = RedisSignals.connect(address, clock=clock, patience=PATIENT, ca_file=ca_file)
         opened.append(signals)
         return signals
 

@@ -1,5 +1,6 @@
 """Signals on Redis: what may be forgotten at any moment."""
 
+import ssl
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,14 +10,21 @@ from typing import Any, cast
 from redis.asyncio import BlockingConnectionPool, Redis, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
+from shared.adapters.redis.network import CA_REMEDY, pool_of
 from shared.adapters.redis.subscription import RedisSubscription
-from shared.domain.errors import TemporaryError
+from shared.domain.errors import StartupError, TemporaryError
 from shared.ports.clock import Clock
 
 PATIENCE = timedelta(milliseconds=50)
 """How long an answer may take: signals only save time, so waiting for them must not cost any."""
+NETWORK_PATIENCE = timedelta(milliseconds=250)
+"""The same across a network, where one lost packet alone costs 200 ms."""
+CONNECT_PATIENCE = timedelta(seconds=1)
+"""How long connecting across a network may take: name, TLS and password come on top."""
+_REFUSALS = (AuthenticationError, NoPermissionError, ssl.SSLCertVerificationError)
+_LOGIN_REMEDY = "Correct user and password in INTEGR8S_REDIS_URL, or the rights of that user."
 
 
 class RedisSignals:
@@ -26,11 +34,22 @@ class RedisSignals:
     twice here: one layer retries, and that is the caller's.
     """
 
-    def __init__(self, client: Redis, *, clock: Clock, patience: timedelta = PATIENCE) -> None:
-        """Use a client that somebody configured; `connect` makes the usual one."""
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        clock: Clock,
+        patience: timedelta = PATIENCE,
+        connect_patience: timedelta = timedelta(0),
+    ) -> None:
+        """Use a client that somebody configured; `connect` makes the usual one.
+
+        A subscription waits for a connection and for an answer, each with its own patience.
+        """
         self._client = client
         self._clock = clock
-        self._patience = patience
+        self._patience = patience + connect_patience
+        self._has_answered = False
         self._subscriptions: set[RedisSubscription] = set()
 
     @classmethod
@@ -39,27 +58,29 @@ class RedisSignals:
         address: str | Path,
         *,
         clock: Clock,
-        patience: timedelta = PATIENCE,
+        patience: timedelta | None = None,
         connections: int = 8,
+        ca_file: Path | None = None,
     ) -> "RedisSignals":
-        """Use the Redis at a URL (`redis://...`) or at the path of a unix socket.
+        """Use the Redis at a URL (`redis://...`, `rediss://...`) or at the path of a unix socket.
 
-        Opens nothing yet; the first command does.
+        Opens nothing yet; the first command does. A certificate is checked by `ca_file`, without
+        one by the authorities of the system.
+
+        Raises:
+            StartupError: The URL is not one, or there is no such file.
         """
-        seconds = patience.total_seconds()
-        options: dict[str, Any] = {
-            "max_connections": connections,
-            "timeout": seconds,
-            "socket_timeout": seconds,
-            "socket_connect_timeout": seconds,
-            "retry": Retry(NoBackoff(), 0),
-        }
         if "://" in str(address):
-            pool = BlockingConnectionPool.from_url(str(address), **options)
-        else:
-            pool = BlockingConnectionPool(
-                connection_class=UnixDomainSocketConnection, path=str(address), **options
-            )
+            answer, connect = patience or NETWORK_PATIENCE, patience or CONNECT_PATIENCE
+            limits = _limits(answer, connect, connections)
+            client = Redis.from_pool(pool_of(str(address), ca_file=ca_file, **limits))
+            return cls(client, clock=clock, patience=answer, connect_patience=connect)
+        patience = patience or PATIENCE
+        pool = BlockingConnectionPool(
+            connection_class=UnixDomainSocketConnection,
+            path=str(address),
+            **_limits(patience, patience, connections),
+        )
         return cls(Redis.from_pool(pool), clock=clock, patience=patience)
 
     async def publish(self, channel: str, message: bytes) -> None:
@@ -124,9 +145,20 @@ class RedisSignals:
             await self._client.delete(key)
 
     async def ping(self) -> None:
-        """Return if the engine answers."""
+        """Return if the engine answers.
+
+        Raises:
+            StartupError: It refuses this process, and has never served it before.
+            TemporaryError: It gave no answer, or has changed its mind.
+        """
         with _errors("ping"):
-            await cast("Awaitable[bool]", self._client.ping())
+            try:
+                await cast("Awaitable[bool]", self._client.ping())
+            except RedisError as error:
+                if not self._has_answered:
+                    _refuse(error)
+                raise
+        self._has_answered = True
 
     async def close(self) -> None:
         """End every subscription and close every connection."""
@@ -147,3 +179,31 @@ def _errors(what: str) -> Iterator[None]:
         yield
     except (RedisError, OSError, TimeoutError) as error:
         raise TemporaryError(f"{what}: Redis gave no answer ({error})") from error
+
+
+def _limits(answer: timedelta, connect: timedelta, connections: int) -> dict[str, Any]:
+    """Return what bounds the waiting of a pool."""
+    return {
+        "max_connections": connections,
+        "timeout": answer.total_seconds(),
+        "socket_timeout": answer.total_seconds(),
+        "socket_connect_timeout": connect.total_seconds(),
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+def _refuse(error: RedisError) -> None:
+    """Look for what no waiting can heal, behind the driver's error too.
+
+    Raises:
+        StartupError: Redis does not know this process, or is not who it should be.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, _REFUSALS):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        message = f"The certificate of Redis is not trusted: {cause.verify_message}."
+        raise StartupError(message, remedy=CA_REMEDY) from error
+    if cause is not None:
+        message = f"Redis refuses this process: {cause}."
+        raise StartupError(message, remedy=_LOGIN_REMEDY) from error

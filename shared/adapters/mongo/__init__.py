@@ -1,0 +1,1 @@
+"""Documents in MongoDB: one collection each, every change one write of one document."""

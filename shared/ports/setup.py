@@ -1,0 +1,18 @@
+"""What must be in an engine before work begins: found or made, said one by one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One topic, group or index, and what became of it."""
+
+    subject: str
+    """For example `topic execution_events`."""
+    state: Literal["made", "same", "changed", "differs"]
+    """`differs`: it is not as it should be, and changing it is not ours to do."""
+    seen: str = ""
+    """What it is like, with the numbers."""
+    remedy: str = ""
+    """What an operator can do; only where it differs."""
