@@ -1,8 +1,8 @@
-"""Adds to the wheel what a checkout has elsewhere: the compiled init and the scaling rules.
+"""Adds to the wheel what a checkout has elsewhere: the compiled programs and the scaling rules.
 
-The sandbox's init is compiled here so that an installed copy needs no compiler. The files under
-keda/ go beside the autoscaler that reads them. An editable install gets neither: a checkout
-compiles on first use and reads keda/ itself.
+Process 1 of sandboxes and that of pods are compiled here so that an installed copy needs no
+compiler. The files under keda/ go beside the autoscaler that reads them. An editable install gets
+neither: a checkout compiles on first use and reads keda/ itself.
 """
 
 import runpy
@@ -15,8 +15,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_BUILDER = "shared/adapters/sandbox/build.py"
-_PROGRAMS = "shared/adapters/sandbox/_bin"
+_BUILDER = "shared/adapters/native/build.py"
+_SOURCES = ("shared/adapters/sandbox/init.c", "shared/adapters/kubernetes/entry.c")
+_PROGRAMS = "shared/adapters/native/_bin"
 _SCALING_RULES = "shared/runtime/_keda"
 
 
@@ -33,13 +34,13 @@ class WheelContents(BuildHookInterface[Any]):
         if version == "editable":
             return
         self._scratch = tempfile.mkdtemp(prefix="integr8s-build-")
-        program = _compile(Path(self.root), Path(self._scratch))
+        programs = _compile(Path(self.root), Path(self._scratch))
         build_data["force_include"] |= {
-            str(program): f"{_PROGRAMS}/{program.name}",
+            **{str(program): f"{_PROGRAMS}/{program.name}" for program in programs},
             str(Path(self.root, "keda")): _SCALING_RULES,
         }
         build_data["pure_python"] = False
-        # The program is linked statically and so asks for a kernel and a processor, not for a libc;
+        # The programs are linked statically: they ask for a kernel and a processor, for no libc;
         # and no part of the wheel asks for one particular Python.
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
@@ -51,11 +52,11 @@ class WheelContents(BuildHookInterface[Any]):
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _compile(root: Path, folder: Path) -> Path:
-    """Call the sandbox's own builder, by path: what its package imports is not installed here."""
+def _compile(root: Path, folder: Path) -> list[Path]:
+    """Call our own builder, by path: what its package imports is not installed here."""
     sys.path.insert(0, str(root))
     try:
-        program: Path = runpy.run_path(str(root / _BUILDER))["binary"](folder)
+        binary = runpy.run_path(str(root / _BUILDER))["binary"]
+        return [binary(root / source, folder) for source in _SOURCES]
     finally:
         sys.path.remove(str(root))
-    return program

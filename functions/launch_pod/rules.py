@@ -36,6 +36,8 @@ def pod_spec(execution: Mapping[str, Any]) -> PodSpec:
         limits=Limits(
             cpu_millicores=millicores(limits["cpu_limit"]),
             memory_bytes=memory_bytes(limits["memory_limit"]),
+            cpu_request_millicores=millicores(limits["cpu_request"]),
+            memory_request_bytes=memory_bytes(limits["memory_request"]),
             tmp_bytes=limits["tmp_bytes"],
             output_kept_bytes=limits["output_limit_bytes"],
         ),

@@ -14,4 +14,5 @@ SPEC = FunctionSpec(
     needs=Needs,
     time_limit=timedelta(seconds=60),
     concurrency=10,
+    starts_scripts=True,
 )

@@ -15,6 +15,9 @@ class Limits:
 
     cpu_millicores: int = 2000
     memory_bytes: int = 512 * 1024 * 1024
+    cpu_request_millicores: int = 200
+    """What a scheduler sets aside; a cluster of one machine has none."""
+    memory_request_bytes: int = 128 * 1024 * 1024
     processes: int = 64
     open_files: int = 512
     tmp_bytes: int = 10 * 1024 * 1024

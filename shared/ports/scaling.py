@@ -39,8 +39,41 @@ class ScalingPoint:
 class Scaling(Protocol):
     """A look at every function's replicas."""
 
-    def functions(self) -> Sequence[FunctionState]:
-        """Return the state of each function, by slug."""
+    async def functions(self) -> Sequence[FunctionState]:
+        """Return the state of each function, by slug.
+
+        Raises:
+            TemporaryError: Whoever scales gave no answer.
+        """
 
     def history(self, slug: str, *, since: datetime) -> Sequence[ScalingPoint]:
         """Return the changes of one function's replicas, oldest first; none for an unknown slug."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One function as a cluster's own autoscaler has it."""
+
+    slug: str
+    replicas: int
+    min_replicas: int
+    max_replicas: int
+    active: bool
+    last_active_at: datetime | None
+    cooldown: timedelta
+    paused: bool
+    ready: bool
+    """Whether all of its triggers can be asked."""
+    message: str
+    """Why not, in the autoscaler's words."""
+
+
+class Workloads(Protocol):
+    """The functions of a cluster."""
+
+    async def all(self) -> Sequence[Workload]:
+        """Return every function that is scaled, by slug.
+
+        Raises:
+            TemporaryError: No answer, or this process may not ask.
+        """

@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -12,41 +14,65 @@ import pytest
 from shared.domain.errors import PermanentError
 from shared.ports.cluster import Cause, Cluster, Limits, Pod, PodOutput, PodPhase
 from tests.hostile import harness
+from tests.integration.kubernetes import pods
 
-CLUSTERS = {"sandbox": harness.sandbox}
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of cluster."""
+
+    opened: Callable[[], AbstractAsyncContextManager[Cluster]]
+    pace: float = 1.0
+    """How much longer everything may take than in a sandbox."""
+
+
+CLUSTERS = {
+    "sandbox": Kind(harness.sandbox),
+    "kubernetes": Kind(pods.cluster, pace=8.0),
+}
 """How to start each kind; another kind is another line."""
 
 
 @pytest.fixture(
-    params=[pytest.param("sandbox", marks=[pytest.mark.sandbox, harness.needs_sandbox])]
+    params=[
+        pytest.param("sandbox", marks=[pytest.mark.sandbox, harness.needs_sandbox]),
+        pytest.param("kubernetes", marks=[pytest.mark.integration]),
+    ]
 )
-async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """One kind of cluster after the other."""
+    return CLUSTERS[request.param]
+
+
+@pytest.fixture
+async def cluster(kind: Kind) -> AsyncIterator[Cluster]:
     """A started cluster."""
-    opened: AbstractAsyncContextManager[Cluster] = CLUSTERS[request.param]()
-    async with opened as started:
+    async with kind.opened() as started:
         yield started
 
 
 @pytest.fixture
-async def watch(cluster: Cluster) -> AsyncIterator[harness.Watch]:
+async def watch(cluster: Cluster, kind: Kind) -> AsyncIterator[harness.Watch]:
     """A watch from the beginning."""
-    watching = harness.Watch(cluster)
+    watching = harness.Watch(cluster, pace=kind.pace)
     await harness.pause(0)
     yield watching
     await watching.close()
 
 
 def phases(seen: harness.Seen) -> list[PodPhase]:
-    """Return the phases that were said, in order."""
-    return [item.phase for item in seen.items if isinstance(item, Pod) and not item.deleted]
+    """Return the phases that were said, in order; one may be said again with another node."""
+    said = [item.phase for item in seen.items if isinstance(item, Pod) and not item.deleted]
+    return [phase for phase, _ in groupby(said)]
 
 
-LONG = "import time\nprint('here', flush=True)\ntime.sleep(60)"
+LONG = "import os, time\nos.write(1, b'here\\n')\ntime.sleep(60)"
+"""One write: whoever waits for the first byte must find the whole line."""
 
 
 async def running(watch: harness.Watch, name: str) -> None:
     """Wait until a script has printed something."""
-    await harness.until(lambda: bool(watch.of(name).chunks), 10, f"{name} prints")
+    await watch.until(lambda: bool(watch.of(name).chunks), 10, f"{name} prints")
 
 
 async def test_run_is_told_from_beginning_to_end(cluster: Cluster, watch: harness.Watch) -> None:
@@ -125,7 +151,7 @@ async def test_arguments_and_files_reach_the_script(cluster: Cluster, watch: har
     ), seen.end
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 262_144, 3_000_000])
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 262_144, 780_000])
 async def test_input_arrives_whole(cluster: Cluster, watch: harness.Watch, size: int) -> None:
     """Whatever the size, and without anybody who has to feed it."""
     script = "import sys, hashlib; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"
@@ -170,9 +196,9 @@ async def test_cancel_right_after_create(cluster: Cluster, watch: harness.Watch)
 async def test_cancel_has_a_grace(cluster: Cluster, watch: harness.Watch) -> None:
     """TERM comes first; who uses it well may say good-bye."""
     script = (
-        "import signal, sys\n"
+        "import os, signal, sys\n"
         "def bye(*_):\n    print('bye', flush=True)\n    sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, bye)\nprint('here', flush=True)\n"
+        "signal.signal(signal.SIGTERM, bye)\nos.write(1, b'here\\n')\n"
         "while True: signal.pause()"
     )
     await cluster.create(harness.spec("polite", script))
@@ -203,7 +229,7 @@ async def test_delete_after_the_end_is_the_last_word(
     seen = await harness.run(cluster, watch, harness.spec("gone", "print(1)"))
     await cluster.delete("exec-gone", grace=harness.NO_GRACE)
     await cluster.delete("exec-gone", grace=harness.NO_GRACE)
-    await harness.until(lambda: getattr(seen.items[-1], "deleted", False), 2, "deleted is said")
+    await watch.until(lambda: getattr(seen.items[-1], "deleted", False), 2, "deleted is said")
 
     assert [getattr(item, "deleted", False) for item in seen.items].count(True) == 1
     assert await cluster.list() == []
@@ -227,7 +253,7 @@ async def test_delete_ends_a_run(cluster: Cluster, watch: harness.Watch) -> None
     await running(watch, "drop")
     await cluster.delete("exec-drop", grace=harness.NO_GRACE)
     seen = watch.of("drop")
-    await harness.until(lambda: getattr(seen.items[-1], "deleted", False), 3, "deleted is said")
+    await watch.until(lambda: getattr(seen.items[-1], "deleted", False), 3, "deleted is said")
 
     assert seen.end.cause is Cause.POD_LOST
     assert await cluster.list() == []
@@ -242,7 +268,7 @@ async def test_delete_of_nothing_is_success(cluster: Cluster) -> None:
 async def test_late_watch_says_all_again(cluster: Cluster, watch: harness.Watch) -> None:
     """Output from the first byte, then the end; nothing of states that are over."""
     await harness.run(cluster, watch, harness.spec("before", "print('printed')"))
-    late = harness.Watch(cluster)
+    late = watch.another()
     seen = await late.ended("before", 2)
     await late.close()
 
@@ -252,10 +278,11 @@ async def test_late_watch_says_all_again(cluster: Cluster, watch: harness.Watch)
 
 async def test_watch_in_the_middle_misses_nothing(cluster: Cluster, watch: harness.Watch) -> None:
     """What was printed before, and what comes after, without a gap."""
-    script = "import time\nprint('one', flush=True)\ntime.sleep(0.3)\nprint('two')"
+    pause = 0.3 * watch.pace
+    script = f"import time\nprint('one', flush=True)\ntime.sleep({pause})\nprint('two')"
     await cluster.create(harness.spec("middle", script))
     await running(watch, "middle")
-    late = harness.Watch(cluster)
+    late = watch.another()
     seen = await late.ended("middle")
     await late.close()
 

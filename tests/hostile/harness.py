@@ -158,10 +158,16 @@ class Seen:
 class Watch:
     """A watch that runs beside the test and remembers."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        """Begin to watch."""
+    def __init__(self, cluster: Cluster, *, pace: float = 1.0) -> None:
+        """Begin to watch; `pace` is how much longer everything may take than in a sandbox."""
         self.pods: dict[str, Seen] = {}
+        self.pace = pace
+        self._cluster = cluster
         self._task = asyncio.create_task(self._follow(cluster))
+
+    def another(self) -> "Watch":
+        """Begin one more."""
+        return Watch(self._cluster, pace=self.pace)
 
     async def _follow(self, cluster: Cluster) -> None:
         async for item in cluster.watch():
@@ -174,8 +180,14 @@ class Watch:
     async def ended(self, name: str, seconds: float = 15.0) -> Seen:
         """Wait for the end of a pod."""
         seen = self.of(name)
-        await until(seen.is_over, seconds, f"{name} ended")
+        await self.until(seen.is_over, seconds, f"{name} ended")
         return seen
+
+    async def until(self, is_so: Callable[[], bool], seconds: float, what: str) -> None:
+        """Poll until something holds, for so long as it takes here."""
+        if self._task.done():
+            self._task.result()
+        await until(is_so, seconds * self.pace, what)
 
     async def close(self) -> None:
         """Stop watching."""

@@ -65,7 +65,7 @@ def run(*command: str, cwd: Path) -> str:
 
 
 def test_wheel_holds_what_is_not_python(wheel: Path) -> None:
-    """The compiled init, the scaling rules, the examples and the type markers travel along."""
+    """The compiled programs, the scaling rules, the examples and the type markers travel along."""
     names = set(zipfile.ZipFile(wheel).namelist())
 
     scaling_rules = {f"shared/runtime/_keda/{path.name}" for path in ROOT.glob("keda/*.yaml")}
@@ -74,7 +74,8 @@ def test_wheel_holds_what_is_not_python(wheel: Path) -> None:
     }
     markers = {f"{package}/py.typed" for package in ("functions", "gateway", "shared")}
     assert scaling_rules | examples | markers <= names
-    assert any(name.startswith("shared/adapters/sandbox/_bin/init-") for name in names)
+    programs = {name.split("/")[-1].split("-")[0] for name in names if "/_bin/" in name}
+    assert programs == {"init", "entry"}
 
 
 def test_wheel_holds_nothing_else(wheel: Path) -> None:
@@ -110,8 +111,10 @@ def test_command_tells_its_commands(bin_folder: Path, tmp_path: Path) -> None:
     assert "doctor" in run(str(bin_folder / "integr8s"), "--help", cwd=tmp_path)
 
 
-def test_init_is_executable(bin_folder: Path) -> None:
+def test_programs_are_executable(bin_folder: Path) -> None:
     """An installer that dropped the mode would leave a sandbox that cannot start."""
-    (program,) = bin_folder.parent.glob("lib/python*/site-packages/shared/adapters/sandbox/_bin/*")
+    folder = "lib/python*/site-packages/shared/adapters/native/_bin/*"
+    programs = list(bin_folder.parent.glob(folder))
 
-    assert os.access(program, os.X_OK)
+    assert len(programs) == 2
+    assert all(os.access(program, os.X_OK) for program in programs)

@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from shared.adapters.sandbox import arguments, build, groups, probe, runtimes, seccomp
+from shared.adapters.native import build, seccomp
+from shared.adapters.sandbox import arguments, groups, probe, runtimes
 from shared.adapters.sandbox.arguments import Bind, Job, View
 from shared.adapters.sandbox.capture import Chunk
 from shared.adapters.sandbox.groups import Groups, Leaf, NoGroups, NoLeaf
@@ -36,6 +37,7 @@ from shared.ports.cluster import (
 )
 from shared.ports.ids import Ids
 
+_INIT: Final = Path(__file__).with_name("init.c")
 _PROBE_SECONDS: Final = 5.0
 _KILL_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 5.0
@@ -267,7 +269,7 @@ class SandboxCluster:
                 remedy="Update it to 0.8 or newer.",
             )
         place = _public_folder()
-        binary = await asyncio.to_thread(build.binary, place)
+        binary = await asyncio.to_thread(build.binary, _INIT, place)
         drops_uid = os.geteuid() == 0
         self.offered = await asyncio.to_thread(
             runtimes.offered,

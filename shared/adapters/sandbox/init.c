@@ -10,40 +10,24 @@
  * No allocation and no buffered output: every byte that leaves is written by one system call.
  * The control channel carries the two fixed records below; run.py knows them.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
+#include "process.h"
+
 #include <grp.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
 #ifndef SYS_clone3
 #define SYS_clone3 435
 #endif
 
-enum { CONTROL = 3, REFUSED = 125 };
+enum { CONTROL = 3 };
 enum { SAY_STARTED = 1, SAY_NOT_STARTED = 2, SAY_ENDED = 3 };
 /* The first one that is noted stays: it is what explains the kill that follows. */
 enum { CAUSE_NONE = 0, CAUSE_DEADLINE = 1, CAUSE_CANCEL = 2, CAUSE_FLOOD = 3, CAUSE_MEMORY = 4 };
 
-static const uint64_t SECOND = 1000000000ull;
 static const uint64_t DEADLINE_GRACE = 2000000000ull;
 
 struct report {
@@ -61,13 +45,6 @@ struct order {
     uint32_t grace_ms;
 };
 
-static uint64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
 static void refuse(const char *what, const char *which)
 {
     char line[512];
@@ -75,15 +52,6 @@ static void refuse(const char *what, const char *which)
     if (n > 0 && write(2, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0)
         _exit(REFUSED);
     _exit(REFUSED);
-}
-
-static void close_from(unsigned first)
-{
-    if (syscall(SYS_close_range, first, ~0u, 0) == 0)
-        return;
-    long most = sysconf(_SC_OPEN_MAX);
-    for (long fd = first; fd < (most > 0 ? most : 65536); fd++)
-        close((int)fd);
 }
 
 /* ------------------------------------------------------------------ enter */
@@ -245,16 +213,6 @@ static int enter(int argc, char **argv)
 
 /* ------------------------------------------------------------------- init */
 
-static void limit(int what, uint64_t value)
-{
-    struct rlimit both;
-    /* Nobody can raise a hard limit: what the service itself may not do stays the bound. */
-    if (getrlimit(what, &both) == 0 && both.rlim_max < value)
-        value = both.rlim_max;
-    both.rlim_cur = both.rlim_max = value;
-    setrlimit(what, &both);
-}
-
 static void on_child(int sig)
 {
     (void)sig; /* its only work is to wake ppoll */
@@ -270,12 +228,7 @@ static void become_script(const struct plan *plan, volatile int *failed)
     sigset_t none;
     setsid();
     limit(RLIMIT_NPROC, plan->processes);
-    limit(RLIMIT_NOFILE, plan->open_files);
-    limit(RLIMIT_FSIZE, plan->file_bytes);
-    limit(RLIMIT_CORE, 1); /* 1, not 0: a dump handler behind a pipe is not bound by 0 */
-    limit(RLIMIT_SIGPENDING, 256);
-    limit(RLIMIT_MSGQUEUE, 65536);
-    limit(RLIMIT_MEMLOCK, 65536);
+    limit_script(plan->open_files, plan->file_bytes);
     if (plan->data_bytes)
         limit(RLIMIT_DATA, plan->data_bytes);
     signal(SIGCHLD, SIG_DFL);
@@ -352,8 +305,7 @@ static int init(int argc, char **argv)
         if (at >= next) {
             if (!kill_at) {
                 report.cause = CAUSE_DEADLINE;
-                kill(-1, SIGTERM);
-                kill(-1, SIGCONT);
+                term_all();
                 kill_at = at + DEADLINE_GRACE;
             } else {
                 kill(-1, SIGKILL);
@@ -374,10 +326,8 @@ static int init(int argc, char **argv)
         if (report.cause == CAUSE_NONE)
             report.cause = order.cause;
         uint64_t limit_at = now() + (uint64_t)order.grace_ms * 1000000ull;
-        if (order.grace_ms) {
-            kill(-1, SIGTERM);
-            kill(-1, SIGCONT);
-        }
+        if (order.grace_ms)
+            term_all();
         if (!kill_at || limit_at < kill_at)
             kill_at = limit_at;
     }
@@ -406,66 +356,11 @@ static int init(int argc, char **argv)
 
 /* ------------------------------------------------------------------ probe */
 
-static void tell(const char *check, int good, const char *seen)
-{
-    char line[256];
-    int n = snprintf(line, sizeof line, "%s %s %s\n", good ? "ok" : "bad", check, seen);
-    if (n > 0 && write(1, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0)
-        _exit(1);
-}
-
-static int slurp(const char *path, char *text, size_t room)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t total = 0, n;
-    while ((size_t)total < room - 1 && (n = read(fd, text + total, room - 1 - (size_t)total)) > 0)
-        total += n;
-    close(fd);
-    text[total] = 0;
-    return (int)total;
-}
-
-static int is_status(const char *text, const char *field, const char *value)
-{
-    const char *at = strstr(text, field);
-    if (!at)
-        return 0;
-    at += strlen(field);
-    while (*at == '\t' || *at == ' ')
-        at++;
-    return strncmp(at, value, strlen(value)) == 0 && (at[strlen(value)] == '\n');
-}
-
-static int lines(const char *text)
-{
-    int n = 0;
-    for (; *text; text++)
-        n += *text == '\n';
-    return n;
-}
-
-static void tell_refused(const char *check, long result, int want_a, int want_b)
-{
-    int seen = result >= 0 ? 0 : errno;
-    tell(check, result < 0 && (seen == want_a || seen == want_b || want_a == 0),
-         result < 0 ? strerror(seen) : "allowed");
-}
-
 static void probe(void)
 {
     char text[8192];
-    static const char zero[] = "0000000000000000";
 
-    slurp("/proc/self/status", text, sizeof text);
-    tell("capabilities",
-         is_status(text, "CapEff:", zero) && is_status(text, "CapPrm:", zero) &&
-             is_status(text, "CapInh:", zero) && is_status(text, "CapAmb:", zero) &&
-             is_status(text, "CapBnd:", zero),
-         "every set must be empty");
-    tell("no_new_privileges", is_status(text, "NoNewPrivs:", "1"), "must be 1");
-    tell("seccomp", is_status(text, "Seccomp:", "2"), "must be 2");
+    tell_rights(text, sizeof text);
     tell("uid", getuid() == 1000 && geteuid() == 1000 && getgid() == 1000 && getegid() == 1000,
          "must be 1000");
     /* Inner uid, outer uid, how many: "      1000      70000          1". */

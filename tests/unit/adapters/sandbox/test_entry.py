@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.sandbox import arguments, build, groups
+from shared.adapters.native import build
+from shared.adapters.sandbox import arguments, cluster, groups
 
 pytestmark = pytest.mark.skipif(
     len(build.compilers()) < 2, reason="no C compiler (cc, gcc or clang) is installed"
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def binary(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Our binary."""
-    return str(build.binary(tmp_path_factory.mktemp("binary")))
+    source = Path(cluster.__file__).with_name("init.c")
+    return str(build.binary(source, tmp_path_factory.mktemp("binary")))
 
 
 def entered(

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from shared.adapters.sandbox import seccomp
-from shared.adapters.sandbox.seccomp import AARCH64, X86_64, Machine
+from shared.adapters.native import seccomp
+from shared.adapters.native.seccomp import AARCH64, X86_64, Machine
 
 ALLOWED, EPERM, ENOSYS = 0x7FFF0000, 0x50001, 0x50026
 

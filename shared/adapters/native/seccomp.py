@@ -7,6 +7,7 @@ next version of an interpreter; what is left open here is still inside the other
 
 import platform
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,8 +31,10 @@ _NAMESPACE_FLAGS: Final = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 _REFUSED_IOCTLS: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX, which push characters into somebody else's terminal."""
-_FAMILIES: Final = (1, 2, 10, 16)
+FAMILIES: Final = (1, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; vsock for one is in no network namespace."""
+LOCAL_FAMILIES: Final = (1, 16)
+"""Those of them that lead to no network at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,10 @@ def machine(name: str = "") -> Machine | None:
     return {"x86_64": X86_64, "aarch64": AARCH64}.get(name or platform.machine())
 
 
-def program(target: Machine) -> bytes:
+def program(target: Machine, families: Sequence[int] = FAMILIES) -> bytes:
     """Assemble the filter: an array of struct sock_filter, ready for the kernel.
+
+    Sockets of other address families than the given ones are refused.
 
     Anything of another ABI answers ENOSYS, as on a kernel that lacks it: the 32-bit gates have
     numbers of their own, which this list does not know. clone3 hides its flags behind a pointer
@@ -139,8 +144,7 @@ def program(target: Machine) -> bytes:
         [part for number in _REFUSED_IOCTLS for part in (_step(_IF_EQUAL, number, no=1), refuse)],
     )
     known = [
-        _step(_IF_EQUAL, family, yes=len(_FAMILIES) - index)
-        for index, family in enumerate(_FAMILIES)
+        _step(_IF_EQUAL, family, yes=len(families) - index) for index, family in enumerate(families)
     ]
     for call in (target.socket, target.socketpair):
         steps += _when(call, 0, [*known, refuse])

@@ -1,0 +1,1 @@
+"""Runs every execution in a pod of its own: objects, their fate, their output."""
