@@ -87,10 +87,12 @@ def spec_of(slug: str) -> FunctionSpec:
     return spec
 
 
-def partitions(scaled: ScaledObject) -> int:
+def partitions(scaled: ScaledObject, *, large: bool = False) -> int:
     """Return the partitions of the widest topic that a function's own group reads, at least 1."""
     own = [
-        TOPICS[Topic(trigger.topic)].partitions
+        TOPICS[Topic(trigger.topic)].partitions_large
+        if large
+        else TOPICS[Topic(trigger.topic)].partitions
         for trigger in scaled.triggers
         if isinstance(trigger, KafkaTrigger) and trigger.group == scaled.name
     ]
@@ -321,43 +323,40 @@ def test_container_pumps_its_slug(slug: str) -> None:
 
 
 @each_function
-def test_container_is_hardened(slug: str) -> None:
-    """Nothing may be gained, written or become root."""
-    assert container(slug)["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    assert pod(slug)["securityContext"]["runAsNonRoot"] is True
-    assert pod(slug)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-
-
-@each_function
-def test_container_is_bounded(slug: str) -> None:
-    """Memory and processor have a request and a limit."""
-    resources = container(slug)["resources"]
-
-    assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
-
-
-@each_function
-def test_environment_comes_from_config_and_secret(slug: str) -> None:
-    """Nothing is configured in the manifest itself."""
-    assert container(slug)["envFrom"] == [
-        {"configMapRef": {"name": "integr8s"}},
-        {"secretRef": {"name": "integr8s"}},
-    ]
-    assert "env" not in container(slug)
-
-
-@each_function
 def test_only_who_talks_to_the_cluster_has_a_token(slug: str) -> None:
-    """No token, and no list of services in the environment, for anybody else."""
+    """Everybody else shares an account that has none."""
     has_token = slug in WITH_TOKEN
 
     assert pod(slug)["automountServiceAccountToken"] is has_token
-    assert pod(slug).get("serviceAccountName") == (slug if has_token else None)
-    assert pod(slug)["enableServiceLinks"] is False
+    assert pod(slug)["serviceAccountName"] == (slug if has_token else "functions")
+
+
+@each_function
+def test_pump_is_probed_where_it_answers(slug: str) -> None:
+    """By the name of the port; a start may take a minute before it counts as hung."""
+    probed = {
+        name: container(slug)[f"{name}Probe"]["httpGet"]
+        for name in ("startup", "liveness", "readiness")
+    }
+    startup = container(slug)["startupProbe"]
+
+    assert container(slug)["ports"] == [{"name": "health", "containerPort": 8080}]
+    assert probed == {
+        "startup": {"path": "/health/liveness", "port": "health"},
+        "liveness": {"path": "/health/liveness", "port": "health"},
+        "readiness": {"path": "/health/readiness", "port": "health"},
+    }
+    assert startup["periodSeconds"] * startup["failureThreshold"] == 60
+
+
+@each_function
+def test_brokers_are_those_of_the_function(slug: str) -> None:
+    """KEDA takes them from the container, as the function does, not from a name of its own."""
+    asked = [trigger["metadata"] for trigger in raw_triggers(slug) if trigger["type"] == "kafka"]
+    [first, *_] = container(slug)["envFrom"]
+
+    assert {one.get("bootstrapServersFromEnv") for one in asked} <= {"INTEGR8S_KAFKA_SERVERS"}
+    assert first == {"configMapRef": {"name": "integr8s"}}
 
 
 def kustomization(folder: Path) -> dict[str, Any]:
@@ -427,3 +426,12 @@ def test_zero_profile_changes_nothing() -> None:
             field = operation["path"].removeprefix("/spec/")
             spec = documents(KEDA / f"{slug}.yaml")["ScaledObject"]["spec"]
             assert spec[field] == operation["value"]
+
+
+def test_large_profile_follows_the_large_topics() -> None:
+    """A function that is not named keeps its maximum, which is right for those that read none."""
+    maxima = {slug: scaled.max_replicas for slug, scaled in SCALED.items()}
+    for patch in kustomization(KEDA / "overlays" / "large")["patches"]:
+        maxima |= {slug: operation["value"] for slug, operation in operations(patch)}
+
+    assert maxima == {slug: partitions(scaled, large=True) for slug, scaled in SCALED.items()}

@@ -166,6 +166,13 @@ class _Section:
     def optional_number(self, name: str) -> int | None:
         return None if self.take(name) is None else self.number(name)
 
+    def one_of(self, *names: str) -> str:
+        """Read the one field of these that is written: with two, KEDA takes one without a word."""
+        given = [name for name in names if self.take(name) is not None]
+        if len(given) != 1:
+            raise self.error(f"exactly one of {' and '.join(names)} must be written")
+        return self.text(given[0])
+
     def seconds(self, name: str, *, default: int | None = None, least: int = 0) -> timedelta:
         return timedelta(seconds=self.number(name, default=default, least=least))
 
@@ -206,7 +213,9 @@ def _trigger(section: _Section) -> Trigger:
 
 
 def _kafka(name: str, metadata: _Section) -> KafkaTrigger:
-    metadata.text("bootstrapServers")
+    # A name of the servers would be looked up in the autoscaler's namespace, not in the function's;
+    # from the environment it is the address that the function itself uses.
+    metadata.one_of("bootstrapServers", "bootstrapServersFromEnv")
     # Unset it means protocol 1.0.0, which upgrades of the broker have broken before.
     metadata.text("version")
     policy = metadata.choice("offsetResetPolicy", get_args(OffsetResetPolicy), default="latest")

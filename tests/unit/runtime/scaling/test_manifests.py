@@ -104,6 +104,16 @@ def test_query_is_read_as_a_filter() -> None:
     assert read.filter_at(NOW) == {"due_at": {"$exists": True, "$lte": NOW}}
 
 
+def test_brokers_may_come_from_the_environment() -> None:
+    """Which broker KEDA asks is nothing that is computed here: both spellings mean the same."""
+    metadata = {name: value for name, value in KAFKA.items() if name != "bootstrapServers"}
+    from_environment = {**metadata, "bootstrapServersFromEnv": "INTEGR8S_KAFKA_SERVERS"}
+
+    read = parse(document(trigger("kafka", from_environment)))
+
+    assert read == parse(document())
+
+
 @pytest.mark.parametrize(
     ("field", "watches"), [("wake_at", True), ("due_at", False)], ids=["outbox", "documents"]
 )
@@ -243,6 +253,11 @@ def behavior(scale_up: Any) -> dict[str, Any]:
         ),
         pytest.param(kafka(topic=None), "topic must be a text", id="no-topic"),
         pytest.param(kafka(version=None), "version must be a text", id="no-version"),
+        pytest.param(kafka(bootstrapServers=None), "exactly one of bootstrap", id="no-broker"),
+        pytest.param(kafka(bootstrapServers=9092), "must be a text", id="number-as-broker"),
+        pytest.param(
+            kafka(bootstrapServersFromEnv="BROKERS"), "exactly one of bootstrap", id="two-brokers"
+        ),
         pytest.param(kafka(lagThreshold=5), "lagThreshold must be a text", id="unquoted"),
         pytest.param(kafka(lagThreshold="0"), "of at least 1, in quotes", id="no-threshold"),
         pytest.param(kafka(lagThreshold="many"), "of at least 1, in quotes", id="word"),
