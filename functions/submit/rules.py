@@ -33,6 +33,8 @@ class Order:
     script: str
     lang: str
     lang_version: str
+    image: str
+    """Where it runs on a cluster; fixed at submit, like every other limit."""
     args: tuple[str, ...] = ()
     stdin: bytes | None = None
     files: tuple[tuple[str, bytes], ...] = ()
@@ -125,6 +127,7 @@ def order(
         script=script,
         lang=lang,
         lang_version=chosen,
+        image=offer.image(lang, chosen),
         args=args,
         stdin=stdin,
         files=files,
@@ -288,7 +291,7 @@ def execution_document(
         ],
         "timeout_seconds": wanted.timeout_seconds,
         "limits": {
-            "image": language.image.format(version=wanted.lang_version),
+            "image": wanted.image,
             "command": list(language.command),
             "filename": language.filename,
             "cpu_limit": settings.cpu_limit,

@@ -307,6 +307,64 @@ def _function(mode: str, slug: str, *more: str) -> int:
     return main([mode, slug, *more])
 
 
+@app.command()
+def gateway(
+    *,
+    json_logs: Annotated[
+        bool, typer.Option("--json-logs", help="Log as JSON lines, for a log collector.")
+    ] = False,
+) -> int:
+    """Cluster: serve the HTTP front alone, until Ctrl-C."""
+    from gateway.cli import cluster
+
+    return cluster.gateway(json_logs=json_logs)
+
+
+@app.command()
+def setup(
+    *,
+    json_logs: Annotated[
+        bool, typer.Option("--json-logs", help="Log as JSON lines, for a log collector.")
+    ] = False,
+) -> int:
+    """Cluster: make topics and indexes, waiting for the engines; may be repeated."""
+    from gateway.cli import cluster
+
+    return cluster.setup(json_logs=json_logs)
+
+
+topics = typer.Typer(help="Cluster: the topics in Kafka.", no_args_is_help=True)
+app.add_typer(topics, name="topics")
+indexes = typer.Typer(help="Cluster: the indexes in MongoDB.", no_args_is_help=True)
+app.add_typer(indexes, name="indexes")
+
+
+@topics.command("apply")
+def apply_topics() -> int:
+    """Make what is missing, bring settings in line, say what differs; may be repeated."""
+    from gateway.cli import cluster
+
+    return cluster.topics()
+
+
+@indexes.command("apply")
+def apply_indexes() -> int:
+    """Make what is missing, say what differs; may be repeated."""
+    from gateway.cli import cluster
+
+    return cluster.indexes()
+
+
+@topics.callback()
+def _topics() -> None:
+    """Keep `apply` a word of its own; Typer folds a group with one command."""
+
+
+@indexes.callback()
+def _indexes() -> None:
+    """See above."""
+
+
 @app.command("settings-help")
 def settings_help() -> int:
     """List every setting: its variable, its default, what it is set to, what it means."""

@@ -24,7 +24,7 @@ from shared.runtime.functions import SLUGS, load
 from shared.runtime.http import listen
 from shared.runtime.invariants import INVARIANTS
 from shared.runtime.settings import Settings
-from shared.runtime.wiring import Stored
+from shared.runtime.wiring.embedded import Stored
 
 State = Literal["ok", "warn", "fail"]
 _LEAST_FREE_BYTES = 200 * 1024 * 1024

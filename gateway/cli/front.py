@@ -1,15 +1,19 @@
-"""The gateway over an embedded system: its ports and its settings."""
+"""What the gateway is given of the runtime: its ports and its settings."""
+
+from pydantic import ValidationError
 
 from functions.submit.handler import Needs
 from gateway.ports import GatewayPorts
 from gateway.settings import GatewaySettings
-from shared.runtime.local import EmbeddedSystem
+from shared.domain.errors import StartupError
+from shared.ports.scaling import Scaling
+from shared.runtime.health import Readiness
+from shared.runtime.ports import Ports
 from shared.runtime.settings import Settings
 
 
-def ports_of(system: EmbeddedSystem) -> GatewayPorts:
-    """Return what the gateway is given of a system."""
-    ports = system.ports
+def ports_of(ports: Ports, *, scaling: Scaling, readiness: Readiness) -> GatewayPorts:
+    """Return what the gateway is given."""
     return GatewayPorts(
         executions=ports.documents("executions"),
         users=ports.documents("users"),
@@ -24,21 +28,39 @@ def ports_of(system: EmbeddedSystem) -> GatewayPorts:
         ids=ports.ids,
         offer=ports.offer,
         submit=ports.fill(Needs),
-        scaling=system.scaling,
-        readiness=system.readiness,
+        scaling=scaling,
+        readiness=readiness,
     )
 
 
 def settings_of(settings: Settings) -> GatewaySettings:
-    """Return the gateway's part of the settings."""
-    return GatewaySettings.model_validate(
-        {
-            "secret_key": settings.secret(),
-            "development_mode": settings.development_mode,
-            "host": settings.host,
-            "secure_cookies": settings.secure_cookies,
-            "admin_username": settings.admin_username,
-            "admin_password": settings.admin_password,
-            "rate_limit_enabled": settings.rate_limit_enabled,
-        }
-    )
+    """Return the gateway's part of the settings.
+
+    Raises:
+        StartupError: They do not go together.
+    """
+    try:
+        return GatewaySettings.model_validate(
+            {
+                "secret_key": settings.secret(),
+                "development_mode": settings.development_mode,
+                "environment": "cluster" if settings.enable_event_streaming else "embedded",
+                "host": settings.host,
+                "secure_cookies": settings.secure_cookies,
+                "admin_username": settings.admin_username,
+                "admin_password": settings.admin_password,
+                "rate_limit_enabled": settings.rate_limit_enabled,
+            }
+        )
+    except ValueError as error:
+        raise StartupError(
+            f"The gateway cannot be set up: {_first_fault(error)}.",
+            remedy="Correct the setting; `integr8s settings-help` lists every one.",
+        ) from error
+
+
+def _first_fault(error: ValueError) -> str:
+    """Return the words of a model without the values, which may be secrets."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return error.errors()[0]["msg"].removeprefix("Value error, ")

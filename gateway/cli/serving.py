@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import importlib
 import logging
 import os
@@ -10,7 +9,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -18,19 +17,17 @@ from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from gateway.cli.environment import KEY_FILE
 from gateway.cli.report import Log, Pipe, Ready, Report
 from gateway.cli.running import Running, birth_of
 from shared.domain.errors import StartupError
 from shared.domain.times import rfc3339
 from shared.runtime.logs import JsonLines, log_to
+from shared.runtime.process import loop_factory, spare_the_collector
 from shared.runtime.settings import Settings
 
 if TYPE_CHECKING:
     # Half a second of modules that are read while the engines start.
-    from gateway.settings import GatewaySettings
     from shared.runtime.local import EmbeddedSystem
 
 _LOG = logging.getLogger("gateway.cli")
@@ -80,7 +77,7 @@ def up_for_machines() -> int:
 def up(settings: Settings, life: Life) -> int:
     """Serve until asked to stop; return the exit code."""
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(settings, life))
     except StartupError as error:
         life.report.failed(error)
@@ -88,14 +85,6 @@ def up(settings: Settings, life: Life) -> int:
     finally:
         if life.remove_data:
             shutil.rmtree(settings.data_dir, ignore_errors=True)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # another implementation of Python than the usual one
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 class _Leaving:
@@ -169,7 +158,8 @@ async def _serve_on(
     from shared.runtime.http import Server
 
     begun = monotonic()
-    ports, front = ports_of(system), _front_settings(settings_of, settings)
+    front = settings_of(settings)
+    ports = ports_of(system.ports, scaling=system.scaling, readiness=system.readiness)
     password = await bootstrap_admin(ports, front)
     await ensure(ports, settings.data_dir / KEY_FILE, username=settings.admin_username)
     app = create_app(ports, front)
@@ -182,32 +172,13 @@ async def _serve_on(
             ready = _ready(opened, settings, password, system.notes)
             _note(ready, settings.data_dir)
             life.report.ready(ready)
-            _spare_the_collector()
+            spare_the_collector()
             await _first(leaving.asked.wait(), serving)
             await drain(app)
     finally:
         Running.forget(settings.data_dir, pid=os.getpid())
         server.stop()
         await serving
-
-
-def _front_settings(
-    settings_of: Callable[[Settings], "GatewaySettings"], settings: Settings
-) -> "GatewaySettings":
-    try:
-        return settings_of(settings)
-    except ValueError as error:
-        raise StartupError(
-            f"The gateway cannot be set up: {_first_fault(error)}.",
-            remedy="Correct the setting; `integr8s settings-help` lists every one.",
-        ) from error
-
-
-def _first_fault(error: ValueError) -> str:
-    """Return the words of a model without the values, which may be secrets."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 async def _first(wanted: Coroutine[None, None, object], task: "asyncio.Task[None]") -> None:
@@ -235,17 +206,6 @@ def _refuse_twice(data_dir: Path) -> None:
             f"integr8s already runs on {data_dir}: process {running.pid}, at {running.url}.",
             remedy="Use that one, stop it with `integr8s down`, or set another INTEGR8S_DATA_DIR.",
         )
-
-
-def _spare_the_collector() -> None:
-    """Look for reference cycles seldom, and never among what lives as long as the process.
-
-    By default a tenth of the processor time of an execution goes into looking; next to none of what
-    an execution makes is part of a cycle.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
 
 
 def _ready(

@@ -1,6 +1,5 @@
 """The embedded system as a whole: up, down, status."""
 
-import logging
 import sys
 from datetime import timedelta
 
@@ -20,35 +19,21 @@ def up(*, detach: bool, json_logs: bool) -> int:
     """Start everything; return the exit code."""
     if detach:
         return _up_detached()
+    from gateway.cli.logs import log_for
     from gateway.cli.report import Log, Terminal
     from gateway.cli.serving import Life
     from gateway.cli.serving import up as serve
     from shared.domain.errors import StartupError
-    from shared.runtime.logs import JsonLines, log_to
     from shared.runtime.settings import Settings
 
     try:
         settings = Settings.read()
     except StartupError as error:
         raise Failure(error.message, remedy=error.remedy) from error
-    formatter = JsonLines() if json_logs else _HumanLines()
-    log_to(level=settings.log_level, formatter=formatter)
+    log_for(settings, json_logs=json_logs)
     terminal = Terminal(sys.stdout, sys.stderr)
     report = Log(settings.data_dir) if json_logs else terminal
     return serve(settings, Life(report=report))
-
-
-class _HumanLines(logging.Formatter):
-    """Time, what is worth a second look, and the message."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(message)s", datefmt="%H:%M:%S")
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if record.levelno >= logging.WARNING:
-            return text.replace(" ", f" {record.levelname.lower()}: ", 1)
-        return text
 
 
 def _up_detached() -> int:

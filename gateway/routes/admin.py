@@ -33,12 +33,12 @@ def operations(services: Services) -> list[Operation]:
         return Json(await _queue(ports))
 
     async def scaling(_: Request) -> Response:
-        return Json({"functions": [_function(state) for state in ports.scaling.functions()]})
+        return Json({"functions": [_function(state) for state in await ports.scaling.functions()]})
 
     async def history(request: Request) -> Response:
         wanted = query(request, schemas.HistoryQuery)
         slug = request.path_params["slug"]
-        if slug not in {state.slug for state in ports.scaling.functions()}:
+        if slug not in {state.slug for state in await ports.scaling.functions()}:
             raise not_found("function")
         since = ports.clock.now() - timedelta(minutes=wanted.minutes)
         points = [

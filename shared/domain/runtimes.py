@@ -105,9 +105,18 @@ LANGUAGES: Mapping[str, Language] = {
 class Offer:
     """The part of the registry that can really run here: language -> versions."""
 
-    def __init__(self, versions: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        """Offer the given versions of known languages; without an argument, all of them."""
+    def __init__(
+        self,
+        versions: Mapping[str, tuple[str, ...]] | None = None,
+        *,
+        images: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Offer the given versions of known languages; without an argument, all of them.
+
+        `images` (language -> version -> reference) stand for the registry's own.
+        """
         found = versions if versions is not None else {n: x.versions for n, x in LANGUAGES.items()}
+        self._images = images or {}
         self._versions = {
             name: tuple(v for v in language.versions if v in found[name])
             for name, language in LANGUAGES.items()
@@ -125,6 +134,11 @@ class Offer:
     def versions(self, language: str) -> tuple[str, ...]:
         """Return the offered versions, oldest first; none for an unknown language."""
         return self._versions.get(language, ())
+
+    def image(self, language: str, version: str) -> str:
+        """Return the reference of the image that an offered version runs in."""
+        usual = LANGUAGES[language].image.format(version=version)
+        return self._images.get(language, {}).get(version, usual)
 
     def default_version(self, language: str) -> str:
         """Return the registry's default where it is offered, else the newest that is."""

@@ -46,6 +46,8 @@ class FunctionSpec:
     """
     joins_topics: bool = False
     """Whether a batch gathers one key over all topics; else each topic of a key has its own."""
+    starts_scripts: bool = False
+    """Whether it may only run where scripts were proven to reach nothing."""
     reconcile_every: timedelta | None = None
     """`handler.reconcile(needs)` is called at the start of a replica and this often after."""
 

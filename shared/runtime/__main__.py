@@ -3,17 +3,16 @@
 import argparse
 import asyncio
 import logging
-import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from shared.domain.errors import StartupError, TemporaryError
 from shared.runtime.functions import SLUGS, Function, load
 from shared.runtime.logs import JsonLines, log_to
-from shared.runtime.ports import Ports
+from shared.runtime.process import leaving, loop_factory, spare_the_collector
 from shared.runtime.settings import Settings
-from shared.runtime.wiring import open_embedded
+from shared.runtime.wiring.engines import Engines, open_engines
 
 _LOG = logging.getLogger("shared.runtime")
 _DRAIN = timedelta(seconds=10)
@@ -25,10 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.read()
         log_to(level=settings.log_level, formatter=JsonLines())
-        if chosen.mode == "pump":
-            asyncio.run(pump(chosen.slug, settings))
-        else:
-            asyncio.run(http(chosen.slug, settings, host=chosen.host, port=chosen.port))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            if chosen.mode == "pump":
+                runner.run(pump(chosen.slug, settings))
+            else:
+                runner.run(http(chosen.slug, settings, host=chosen.host, port=chosen.port))
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -51,47 +51,66 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def pump(slug: str, settings: Settings) -> None:
-    """Run one replica of a function on the engines of this machine.
+    """Run one replica of a function until a signal asks it to stop.
 
     Raises:
-        StartupError: An engine cannot be started here.
+        StartupError: An engine cannot be used here.
     """
-    from shared.runtime.replica import Replica  # noqa: PLC0415 - the other mode needs none
+    from shared.runtime.health import HealthServer  # noqa: PLC0415 - the other mode needs none
+    from shared.runtime.replica import Replica  # noqa: PLC0415 - see above
 
-    leaving = _leaving()
-    engines = await open_embedded(settings)
+    asked = leaving()
+    function = load(slug)
+    engines = await open_engines(settings, function.spec.needs)
+    health = HealthServer(engines.readiness)
     try:
+        if settings.enable_event_streaming:
+            await health.start(settings.health_port)
+        if not await _ready(engines, asked, prove=function.spec.starts_scripts):
+            return
         replica = Replica(slug, engines.ports)
+        spare_the_collector()
         _LOG.info("%s consumes its topics", slug, extra={"function": slug})
-        await leaving.wait()
+        await asked.wait()
         await replica.stop()
     finally:
+        await health.stop()
         await engines.close()
 
 
+async def _ready(engines: Engines, asked: asyncio.Event, *, prove: bool) -> bool:
+    """Return whether work may begin; False if the process is asked to stop before it may."""
+    while await engines.wait(asked):
+        try:
+            if prove:
+                await engines.prove_isolation()
+        except TemporaryError as error:
+            _LOG.warning("the isolation of scripts could not be tested: %s", error)
+            await engines.ports.clock.sleep(error.retry_after)
+        else:
+            return True
+    return False
+
+
 async def http(slug: str, settings: Settings, *, host: str | None, port: int | None) -> None:
-    """Serve one function over HTTP on the engines of this machine.
+    """Serve one function over HTTP until a signal asks to stop.
 
     Raises:
-        StartupError: The port is taken, or an engine cannot be started here.
+        StartupError: The port is taken, or an engine cannot be used here.
     """
     from shared.runtime.http import Server, create_app, listen  # noqa: PLC0415 - see above
 
-    leaving = _leaving()
+    asked = leaving()
     opened = listen(host or settings.host, settings.port if port is None else port)
-    engines = await open_embedded(settings)
+    function: Function = load(slug)
+    engines = await open_engines(settings, function.spec.needs)
     try:
-        function: Function = load(slug)
         ports = engines.ports
         needs = ports.fill(function.spec.needs)
-
-        async def readiness() -> Mapping[str, str]:
-            return await readiness_of(ports)
-
-        app = create_app(function, needs, clock=ports.clock, readiness=readiness)
+        app = create_app(function, needs, clock=ports.clock, readiness=engines.readiness)
         server = Server(app, drain=_DRAIN)
         serving = asyncio.create_task(server.run_on(opened))
-        waiting = asyncio.create_task(leaving.wait())
+        waiting = asyncio.create_task(asked.wait())
         # The socket listens already: whoever connects from now on is answered.
         address = "{}:{}".format(*opened.getsockname()[:2])
         _LOG.info("%s takes events at %s", slug, address, extra={"function": slug})
@@ -101,29 +120,6 @@ async def http(slug: str, settings: Settings, *, host: str | None, port: int | N
         await serving
     finally:
         await engines.close()
-
-
-async def readiness_of(ports: Ports) -> Mapping[str, str]:
-    """Return whether documents and signals answer: ok, degraded or down."""
-    checks = {"documents": "ok", "signals": "ok"}
-    try:
-        await ports.documents("executions").get("ready?")
-    except TemporaryError:
-        checks["documents"] = "down"
-    try:
-        await ports.signals.ping()
-    except TemporaryError:
-        checks["signals"] = "degraded"
-    return checks
-
-
-def _leaving() -> asyncio.Event:
-    """Return what is set when the process is asked to stop."""
-    event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
-    return event
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class Autoscaler:
                 await replica.kill()
             function.replicas.clear()
 
-    def functions(self) -> Sequence[FunctionState]:
+    async def functions(self) -> Sequence[FunctionState]:
         """Return the state of each function, by slug."""
         return [self._state(function) for function in self._functions.values()]
 

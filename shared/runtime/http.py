@@ -49,6 +49,7 @@ from shared.ports.clock import Clock
 from shared.ports.event_log import Record
 from shared.runtime.dead_letters import TARGET, dead_letter
 from shared.runtime.functions import Function
+from shared.runtime.health import Readiness, judged
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,8 +64,6 @@ _BACKLOG = 2048
 _KEEP_ALIVE = 75
 """Seconds; longer than the 60 s after which common proxies let go of an idle connection."""
 
-Readiness = Callable[[], Awaitable[Mapping[str, str]]]
-"""Returns the state of each engine: ok, degraded or down."""
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -325,11 +324,7 @@ def _framework_app(host: Host, readiness: Readiness | None) -> Any:
 async def _health(path: str, readiness: Readiness | None) -> tuple[int, dict[str, Any]]:
     if path in _LIVE:
         return 200, {"status": "ok"}
-    checks = dict(await readiness()) if readiness is not None else {}
-    states = set(checks.values())
-    if "down" in states:
-        return 503, {"status": "unready", "checks": checks}
-    return 200, {"status": "degraded" if "degraded" in states else "ready", "checks": checks}
+    return judged(await readiness() if readiness is not None else {})
 
 
 async def _body(headers: Mapping[str, str], chunks: AsyncIterable[bytes]) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -14,7 +14,7 @@ from shared.runtime.autoscaler import Autoscaler
 from shared.runtime.ports import Ports
 from shared.runtime.scaling import load
 from shared.runtime.settings import Settings
-from shared.runtime.wiring import Embedded, open_embedded
+from shared.runtime.wiring.embedded import Embedded, open_embedded
 
 _LOG = logging.getLogger(__name__)
 _TRIM_EVERY = timedelta(hours=1)
@@ -77,20 +77,7 @@ class EmbeddedSystem:
 
     async def readiness(self) -> Mapping[str, str]:
         """Return how each engine is: ok, degraded or down."""
-        return {
-            "event_log": await self._check(self._engines.store.committed()),
-            "documents": await self._check(self._engines.store.committed()),
-            "signals": await self._check(self._engines.signals.ping(), otherwise="degraded"),
-            "cluster": await self._check(self._engines.sandbox.list()),
-        }
-
-    @staticmethod
-    async def _check(call: Awaitable[object], otherwise: str = "down") -> str:
-        try:
-            await call
-        except TemporaryError:
-            return otherwise
-        return "ok"
+        return await self._engines.readiness()
 
     async def _trim(self) -> None:
         """Let records go that are past their topic's retention."""

@@ -54,5 +54,7 @@ def log_to(stream: TextIO | None = None, *, level: str, formatter: logging.Forma
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    # It reports each attempt to reach a broker, ten a second; its adapter says it in a sentence.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     for ours in ("functions", "gateway", "shared"):
         logging.getLogger(ours).setLevel(level)

@@ -5,8 +5,9 @@ import os
 import secrets
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.domain.errors import StartupError
@@ -24,15 +25,21 @@ class Settings(BaseSettings):
     """One process of integr8s. Every field is read from `INTEGR8S_` and its name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INTEGR8S_", frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix="INTEGR8S_",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        populate_by_name=True,
     )
 
     data_dir: Path = Field(default_factory=_default_data_dir)
     """Where everything is kept: database, keys, socket of Redis. One process at a time."""
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback wants TLS in front."""
-    port: int = Field(default=8000, ge=0, le=65535)
-    """Port to listen on; 0 picks a free one."""
+    port: int = Field(
+        default=8000, ge=0, le=65535, validation_alias=AliasChoices("INTEGR8S_PORT", "PORT")
+    )
+    """Port to listen on; 0 picks a free one. `PORT`, as Knative sets it, is read too."""
     admin_username: str = "admin"
     """Name of the administrator that the first start creates."""
     admin_password: SecretStr | None = None
@@ -65,6 +72,52 @@ class Settings(BaseSettings):
     """Executions of one user that may wait; more are refused with 429."""
     allow_weak_limits: bool = False
     """Go on where control groups are missing and memory can only be limited per process."""
+    cpu_request: str = Field(default="200m", pattern=r"^\d{1,9}m$")
+    """Cluster: processor share that is set aside for one script."""
+    memory_request: str = Field(default="128Mi", pattern=r"^\d{1,9}(Ki|Mi|Gi)$")
+    """Cluster: memory that is set aside for one script."""
+
+    enable_event_streaming: bool = False
+    """The cluster profile: Kafka, MongoDB, Redis and Kubernetes instead of this machine alone."""
+    kafka_servers: str = "kafka:9092"
+    """Cluster: brokers to begin with, `host:port` with commas between."""
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """Cluster: how to sign in to Kafka; empty where it has no accounts."""
+    kafka_username: str = ""
+    """Cluster: account at Kafka."""
+    kafka_password: SecretStr | None = None
+    """Cluster: its password."""
+    kafka_tls: bool = False
+    """Cluster: speak TLS with Kafka."""
+    kafka_ca_file: Path | None = None
+    """Cluster: certificates that Kafka's is checked by; without it those of the system."""
+    mongo_url: SecretStr | None = None
+    """Cluster: where MongoDB is, `mongodb://user:password@host:port/?options`."""
+    mongo_database: str = "integr8s"
+    """Cluster: name of the database. The triggers of fire-timers name it too."""
+    redis_url: SecretStr | None = None
+    """Cluster: where Redis is, `redis://` or, with TLS, `rediss://user:password@host:port/0`."""
+    redis_ca_file: Path | None = None
+    """Cluster: certificates that Redis' is checked by; without it those of the system."""
+    topics_profile: Literal["dev", "large"] = "dev"
+    """Cluster: partitions of the topics that `setup` makes; later they cannot be changed."""
+    topics_replication: int = Field(default=1, ge=1, le=9)
+    """Cluster: copies of each topic that `setup` makes."""
+    namespace: str = "integr8s"
+    """Cluster: where scripts run, and monitor-pods beside them; never `default`."""
+    runtime_images: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Cluster: language -> version -> image, as JSON. If given, these and no others are offered."""
+    runtime_class: str = ""
+    """Cluster: RuntimeClass of the pods of scripts, for a stronger isolation than the node's."""
+    priority_class: str = ""
+    """Cluster: PriorityClass of the pods of scripts."""
+    internet_sockets: bool = True
+    """Cluster: let scripts open internet sockets, loopback included. Without them scripts are cut
+    off even where no network plugin enforces a policy."""
+    accept_no_policy: bool = False
+    """Cluster: run scripts although the network policy is not enforced. Each start warns."""
+    health_port: int = Field(default=8080, ge=0, le=65535)
+    """Cluster: where a pump tells whether it lives and whether it is ready."""
 
     @classmethod
     def read(cls) -> "Settings":
@@ -77,7 +130,8 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             first = error.errors()[0]
-            name = f"INTEGR8S_{'_'.join(str(part) for part in first['loc'])}".upper()
+            path = "_".join(str(part) for part in first["loc"]).upper()
+            name = path if path in ("PORT", "INTEGR8S_PORT") else f"INTEGR8S_{path}"
             raise StartupError(
                 f"{name} is not usable: {first['msg']}.",
                 remedy="Correct it; `integr8s settings-help` lists every setting.",
@@ -91,6 +145,9 @@ class Settings(BaseSettings):
             default_timeout_seconds=min(30, self.max_timeout_seconds),
             cpu_limit=self.cpu_limit,
             memory_limit=self.memory_limit,
+            cpu_request=self.cpu_request,
+            memory_request=self.memory_request,
+            namespace=self.namespace if self.enable_event_streaming else "",
             output_limit_bytes=self.output_limit_bytes,
             max_concurrent_executions=self.max_concurrent_executions,
             max_concurrent_per_user=self.max_concurrent_per_user,
@@ -99,9 +156,19 @@ class Settings(BaseSettings):
         )
 
     def secret(self) -> str:
-        """Return the signing key: the given one, or that of the data directory, made if missing."""
+        """Return the signing key: the given one, or that of the data directory, made if missing.
+
+        Raises:
+            StartupError: This is a cluster, and none was given.
+        """
         if self.secret_key is not None:
             return self.secret_key.get_secret_value()
+        if self.enable_event_streaming:
+            raise StartupError(
+                "INTEGR8S_SECRET_KEY is not set.",
+                remedy="All gateways of a cluster need the same one: put 32 or more random"
+                " characters into the Secret `integr8s`.",
+            )
         path = self.data_dir / "secret.key"
         with contextlib.suppress(FileNotFoundError):
             return path.read_text().strip()

@@ -68,10 +68,13 @@ class Connection:
         self._reader, self._writer, self._head = reader, writer, head
 
     @classmethod
-    async def open(cls, host: str, port: int, key: str) -> Self:
-        """Connect."""
+    async def open(
+        cls, host: str, port: int, key: str, *, route: Mapping[str, str] | None = None
+    ) -> Self:
+        """Connect; `route` are headers for whatever stands before the server, `Host` among them."""
         reader, writer = await asyncio.open_connection(host, port, limit=_LIMIT)
-        return cls(reader, writer, f"Host: {host}:{port}\r\nAuthorization: Bearer {key}\r\n")
+        sent = {"Host": f"{host}:{port}", "Authorization": f"Bearer {key}", **(route or {})}
+        return cls(reader, writer, "".join(f"{name}: {value}\r\n" for name, value in sent.items()))
 
     async def request(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
@@ -156,10 +159,12 @@ class Client:
         self.requests, self.streams = requests, streams
 
     @classmethod
-    async def open(cls, host: str, port: int, key: str) -> Self:
+    async def open(
+        cls, host: str, port: int, key: str, *, route: Mapping[str, str] | None = None
+    ) -> Self:
         """Connect twice."""
-        requests = await Connection.open(host, port, key)
-        return cls(requests, await Connection.open(host, port, key))
+        requests = await Connection.open(host, port, key, route=route)
+        return cls(requests, await Connection.open(host, port, key, route=route))
 
     async def submit(
         self,

@@ -6,24 +6,21 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from time import time
-from typing import Any
 
 import pytest
 
-from shared.domain.executions import TERMINAL
-from shared.runtime import wiring
-from shared.runtime.evidence import Call, Caps, Evidence, Frame, Stream, gather
+from shared.runtime.evidence import Caps, Evidence, gather
 from shared.runtime.functions import SLUGS, load
 from shared.runtime.invariants import check_all
-from shared.runtime.wiring import Stored
-from tests.bench.client import Client, Refused
+from shared.runtime.wiring import embedded as wiring
+from shared.runtime.wiring.embedded import Stored
+from tests.bench.client import Client
 from tests.bench.server import Server
+from tests.ledger import Ledger, now, until
 
 needs_sandbox = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap (bwrap) is not installed"
@@ -33,48 +30,22 @@ QUICKLY = "echo hello"
 """For bash, which starts in a tenth of the time that Python takes."""
 LONG = "import time\nprint('here', flush=True)\ntime.sleep(120)"
 _SLOTS_AT_MOST = 128
-_LOOK = 0.02
 
 
-def now() -> datetime:
-    """Return the wall time."""
-    return datetime.fromtimestamp(time(), tz=UTC)
-
-
-async def pause(seconds: float) -> None:
-    """Let time pass: between two looks, or to choose the moment of a fault."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    loop.call_later(seconds, done.set_result, None)
-    await done
-
-
-async def until(is_so: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
-    """Look again and again until something holds.
-
-    Raises:
-        AssertionError: It did not hold in time.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not await is_so():
-        assert loop.time() < deadline, f"not within {seconds:g} s: {what}"
-        await pause(_LOOK)
-
-
-@dataclass(slots=True)
-class Machine:
+@dataclass(slots=True, kw_only=True)
+class Machine(Ledger):
     """One data directory, the server that runs on it at the moment, and the clients' ledger."""
 
     data_dir: Path
     settings: dict[str, str]
     mark: str = field(default_factory=lambda: f"crash-test-{uuid.uuid1().hex}")
     """An argument of every script: by it the processes of this test are told from all others."""
-    calls: list[Call] = field(default_factory=list)
-    streams: list[Stream] = field(default_factory=list)
-    user_id: str = ""
     _server: Server | None = None
     _client: Client | None = None
+
+    def __post_init__(self) -> None:
+        """Let every script carry the mark."""
+        self.arguments = (self.mark,)
 
     # ------------------------------------------------------------------------------- life, death
 
@@ -123,104 +94,11 @@ class Machine:
         if self._server is not None:
             self._server.end()
 
-    # ----------------------------------------------------------------------------------- clients
-
     @property
     def asking(self) -> Client:
         """Return the client that asks one thing at a time."""
         assert self._client is not None, "it is down"
         return self._client
-
-    async def submit(self, script: str, *, lang: str = "python", timeout_seconds: int = 60) -> str:
-        """Submit a script and note what was answered."""
-        execution_id = await self.asking.submit(
-            script, lang=lang, timeout_seconds=timeout_seconds, args=[self.mark]
-        )
-        self.note(script, 200, execution_id)
-        return execution_id
-
-    def note(
-        self, script: str, status: int | None, execution_id: str | None, key: str | None = None
-    ) -> None:
-        """Enter a submit into the ledger."""
-        self.calls.append(
-            Call(
-                at=now(),
-                operation="submit",
-                user_id=self.user_id,
-                status=status,
-                execution_id=execution_id,
-                script=script,
-                key=key,
-                fingerprint=hashlib.sha256(script.encode()).hexdigest(),
-            )
-        )
-
-    async def executions(self) -> dict[str, dict[str, Any]]:
-        """Return all executions by id, newest first."""
-        found: dict[str, dict[str, Any]] = {}
-        cursor = ""
-        while True:
-            page = await self.asking.get(f"/user/executions?limit=200{cursor}")
-            found |= {one["execution_id"]: one for one in page["executions"]}
-            if not page["has_more"]:
-                return found
-            cursor = f"&cursor={page['next_cursor']}"
-
-    async def until_status(self, ids: Collection[str], *statuses: str, seconds: float) -> None:
-        """Wait until each of some executions is in one of some states."""
-        seen: dict[str, str] = {}
-
-        async def reached() -> bool:
-            known = await self.executions()
-            seen.update({one: known[one]["status"] for one in ids if one in known})
-            return all(seen.get(one) in statuses for one in ids)
-
-        try:
-            await until(reached, seconds, f"all {len(ids)} are {' or '.join(statuses)}")
-        except AssertionError as error:
-            error.add_note(str({one: seen.get(one) for one in ids}))
-            raise
-
-    async def until_at_rest(self, *, seconds: float = 30) -> dict[str, dict[str, Any]]:
-        """Wait until all is over, cleaned up and read by everybody; return all executions."""
-
-        async def is_quiet() -> bool:
-            queue = await self.asking.get("/admin/executions/queue")
-            if queue["queue_depth"] or queue["active_count"]:
-                return False
-            known = await self.executions()
-            if any(one["status"] not in TERMINAL for one in known.values()):
-                return False
-            scaling = await self.asking.get("/admin/scaling")
-            if any(sum(function["lag"].values()) for function in scaling["functions"]):
-                return False
-            return all([await self._saga_is_over(one) for one in known])
-
-        await until(is_quiet, seconds, "everything is at rest")
-        return await self.executions()
-
-    async def _saga_is_over(self, execution_id: str) -> bool:
-        events = await self.asking.get(f"/executions/{execution_id}/events?limit=200")
-        ends = {"saga.completed", "saga.failed", "saga.cancelled"}
-        return any(event["event_type"] in ends for event in events)
-
-    async def follow(self, execution_id: str) -> Stream:
-        """Follow an execution to the end that the server makes, and note every frame."""
-        client = await self.client()
-        frames = []
-        path = f"/api/v1/events/executions/{execution_id}?include=execution,pod,result,output,saga"
-        try:
-            async for message in client.streams.stream(path):
-                event_type = message.json()["event_type"]
-                # The last word about the stream repeats the number of the last event.
-                number = message.id if message.name == "message" else None
-                frames.append(Frame(number, message.name, event_type))
-        finally:
-            client.close()
-        stream = Stream("follower", execution_id, tuple(frames), complete=True)
-        self.streams.append(stream)
-        return stream
 
     # ---------------------------------------------------------------------------------- evidence
 
@@ -285,47 +163,9 @@ class Machine:
 async def machine(folder: Path, **settings: str | int) -> AsyncIterator[Machine]:
     """Return a machine with a server that is up; at the end nothing of it runs."""
     named = {f"INTEGR8S_{name.upper()}": str(value) for name, value in settings.items()}
-    made = Machine(folder / "data", named)
+    made = Machine(data_dir=folder / "data", settings=named)
     await made.up()
     try:
         yield made
     finally:
         made.end()
-
-
-def ends_of(known: dict[str, dict[str, Any]], ids: Sequence[str]) -> set[tuple[str, str | None]]:
-    """Return the different ends that some executions came to."""
-    return {(known[one]["status"], known[one]["error_type"]) for one in ids}
-
-
-async def submit_surely(
-    world: Machine, script: str, key: str, *, lang: str, is_up: asyncio.Event
-) -> str | None:
-    """Send one request, under one key, as often as it takes; note every answer.
-
-    Returns None where the key is still leased to a process that is dead.
-    """
-    while True:
-        await is_up.wait()
-        try:
-            client = await world.client()
-        except (OSError, AssertionError):
-            await pause(_LOOK)
-            continue
-        try:
-            execution_id = await client.submit(script, lang=lang, key=key, args=[world.mark])
-        except ConnectionError:
-            world.note(script, None, None, key)
-            await pause(_LOOK)
-        except Refused as refused:
-            world.note(script, refused.status, None, key)
-            if refused.status == 409:
-                return None
-            if refused.status != 503:
-                raise
-            await pause(_LOOK)
-        else:
-            world.note(script, 200, execution_id, key)
-            return execution_id
-        finally:
-            client.close()

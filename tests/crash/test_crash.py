@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash import harness
-from tests.crash.harness import HELLO, LONG, QUICKLY, ends_of, machine
+from tests.crash.harness import HELLO, LONG, QUICKLY, machine
+from tests.ledger import ends_of, pause, submit_surely
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, harness.needs_sandbox]
 
@@ -49,7 +50,7 @@ async def test_nothing_is_lost_at_random_moments(tmp_path: Path, chance: random.
         for _ in range(3):
             mix = chance.choices(_MIX, k=16)
             ids += [await world.submit(script, lang=lang) for script, lang in mix]
-            await harness.pause(chance.uniform(0, 1))
+            await pause(chance.uniform(0, 1))
             await world.crash()
             await world.until_no_process()
             await world.up()
@@ -73,7 +74,7 @@ async def test_every_answer_holds_after_kills_under_load(
 
         async def load() -> list[str | None]:
             return [
-                await harness.submit_surely(
+                await submit_surely(
                     world, f"echo {number}", f"key-{number}", lang="bash", is_up=is_up
                 )
                 for number in numbers
@@ -81,7 +82,7 @@ async def test_every_answer_holds_after_kills_under_load(
 
         clients = [asyncio.create_task(load()) for _ in range(4)]
         for _ in range(3):
-            await harness.pause(chance.uniform(0, 0.25))
+            await pause(chance.uniform(0, 0.25))
             is_up.clear()
             await world.crash()
             await world.up()

@@ -8,7 +8,8 @@ import pytest
 
 from tests.bench.server import NotStarted, Server
 from tests.crash import harness
-from tests.crash.harness import QUICKLY, ends_of, machine
+from tests.crash.harness import QUICKLY, machine
+from tests.ledger import ends_of
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, harness.needs_sandbox]
 

@@ -55,7 +55,7 @@ class FixedScaling:
     def __init__(self, at: datetime) -> None:
         self.at = at
 
-    def functions(self) -> Sequence[FunctionState]:
+    async def functions(self) -> Sequence[FunctionState]:
         """Return it."""
         return [
             FunctionState(

@@ -23,9 +23,9 @@ async def scaled(asleep: System) -> AsyncIterator[tuple[System, Autoscaler]]:
     await autoscaler.stop()
 
 
-def replicas(autoscaler: Autoscaler) -> Mapping[str, int]:
+async def replicas(autoscaler: Autoscaler) -> Mapping[str, int]:
     """Return the replicas of every function."""
-    return {state.slug: state.replicas for state in autoscaler.functions()}
+    return {state.slug: state.replicas for state in await autoscaler.functions()}
 
 
 def wakings(autoscaler: Autoscaler, system: System, slug: str) -> int:
@@ -41,7 +41,7 @@ async def test_idle_means_zero(scaled: tuple[System, Autoscaler]) -> None:
 
     await system.clock_at(3600)
 
-    assert set(replicas(autoscaler).values()) == {0}
+    assert set((await replicas(autoscaler)).values()) == {0}
 
 
 async def test_one_execution_wakes_each_function_once(scaled: tuple[System, Autoscaler]) -> None:
@@ -54,7 +54,7 @@ async def test_one_execution_wakes_each_function_once(scaled: tuple[System, Auto
     await system.until_quiet()
     await system.clock_at(system.clock.monotonic() + 120)
 
-    assert set(replicas(autoscaler).values()) == {0}
+    assert set((await replicas(autoscaler)).values()) == {0}
     needed = set(FUNCTIONS) - {"fire-timers", "retry-dead-letters"}
     assert {slug: wakings(autoscaler, system, slug) for slug in needed} == dict.fromkeys(needed, 1)
     assert check_all(await system.evidence()) == []
@@ -68,7 +68,7 @@ async def test_a_deadline_wakes_whoever_keeps_it(
     plays["it"] = Play(starting=timedelta(hours=1))
     execution_id = await system.accepted("it")
     await system.clock_at(250)
-    asleep = {slug for slug, count in replicas(autoscaler).items() if count == 0}
+    asleep = {slug for slug, count in (await replicas(autoscaler)).items() if count == 0}
 
     await system.until_status(execution_id, "error", "timeout", within=120)
 

@@ -1,9 +1,10 @@
-"""Settings to adapters: the one place that knows which engine stands behind which port."""
+"""The embedded profile: the engines of one machine behind the ports."""
 
 import asyncio
 import fcntl
 import hashlib
 import os
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from shared.adapters.sqlite.event_log import SqliteEventLog
 from shared.adapters.sqlite.store import SqliteStore
 from shared.adapters.system.clock import SystemClock
 from shared.adapters.system.ids import SystemIds
-from shared.domain.errors import AlreadyExists, StartupError
+from shared.domain.errors import AlreadyExists, StartupError, TemporaryError
 from shared.domain.execution_settings import ExecutionSettings
 from shared.domain.runtimes import Offer
 from shared.ports.clock import Clock
@@ -74,6 +75,22 @@ class Embedded:
     sandbox: SandboxCluster
     lock: "DataLock"
 
+    async def readiness(self) -> Mapping[str, str]:
+        """Return how each engine is: ok, degraded or down."""
+        return {
+            "event_log": await _state(self.store.committed()),
+            "documents": await _state(self.store.committed()),
+            "signals": await _state(self.signals.ping(), otherwise="degraded"),
+            "cluster": await _state(self.sandbox.list()),
+        }
+
+    async def wait(self, leaving: asyncio.Event) -> bool:
+        """Return at once: they were started before they were opened."""
+        return not leaving.is_set()
+
+    async def prove_isolation(self) -> None:
+        """Return at once: the sandbox proved itself when it started."""
+
     async def close(self) -> None:
         """Stop the engines, in the order in which nothing is lost; each, whatever another does."""
         async with AsyncExitStack() as engines:
@@ -91,6 +108,14 @@ class Embedded:
                 await self.ports.outbox.drain()
         except TimeoutError:
             self.ports.outbox.abandon()
+
+
+async def _state(call: Awaitable[object], otherwise: str = "down") -> str:
+    try:
+        await call
+    except TemporaryError:
+        return otherwise
+    return "ok"
 
 
 class DataLock:

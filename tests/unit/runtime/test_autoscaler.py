@@ -78,9 +78,9 @@ async def request(world: World, number: int = 1) -> None:
     await world.log.append([record_of(builders.event(data, subject=one["execution_id"]))])
 
 
-def replicas(autoscaler: Autoscaler, slug: str = "coordinate") -> int:
+async def replicas(autoscaler: Autoscaler, slug: str = "coordinate") -> int:
     """Return how many replicas a function has."""
-    (state,) = [one for one in autoscaler.functions() if one.slug == slug]
+    (state,) = [one for one in await autoscaler.functions() if one.slug == slug]
     return state.replicas
 
 
@@ -90,7 +90,7 @@ async def test_everything_begins_asleep(world: World) -> None:
     autoscaler.start()
     await world.clock.advance(seconds(30))
 
-    assert replicas(autoscaler) == 0
+    assert await replicas(autoscaler) == 0
     await autoscaler.kill()
 
 
@@ -103,10 +103,10 @@ async def test_a_record_wakes_who_waits_for_it(world: World) -> None:
 
     await request(world)
     await world.clock.settle()
-    assert replicas(autoscaler) == 1
+    assert await replicas(autoscaler) == 1
     await world.clock.advance(seconds(30))
 
-    assert replicas(autoscaler) == 0
+    assert await replicas(autoscaler) == 0
     execution = await world.documents("executions").get(builders.execution_id(1))
     assert execution is not None
     assert execution["status"] == "scheduled"
@@ -121,7 +121,7 @@ async def test_records_for_others_wake_nobody(world: World) -> None:
     autoscaler.poke({Topic.TIMERS})
     await world.clock.settle()
 
-    assert replicas(autoscaler) == 0
+    assert await replicas(autoscaler) == 0
     await autoscaler.kill()
 
 
@@ -139,7 +139,7 @@ async def test_a_stop_puts_everything_to_zero(world: World) -> None:
     await request(world, 2)
     await world.clock.advance(seconds(5))
 
-    assert replicas(autoscaler) == 0
+    assert await replicas(autoscaler) == 0
 
 
 async def _launching(world: World, creating: float) -> Ports:
@@ -188,7 +188,7 @@ async def test_a_slow_drain_holds_up_no_other_function(world: World) -> None:
     await request(world, 7)
     await world.clock.advance(seconds(2))
 
-    assert replicas(autoscaler) == 1
+    assert await replicas(autoscaler) == 1
     await autoscaler.kill()
     await ports.cluster.close()  # type: ignore[attr-defined]
 
@@ -205,7 +205,7 @@ async def test_an_ended_pod_keeps_its_watcher_awake(world: World) -> None:
     autoscaler.start()
     await world.clock.settle()
 
-    assert replicas(autoscaler, "monitor-pods") == 1
+    assert await replicas(autoscaler, "monitor-pods") == 1
     await autoscaler.kill()
     await cluster.close()
 
@@ -218,8 +218,8 @@ async def test_one_function_that_cannot_be_started_stops_no_other(world: World) 
     await request(world)
     await world.clock.advance(seconds(3))
 
-    assert replicas(autoscaler) == 1
-    assert replicas(autoscaler, "nothing") == 0
+    assert await replicas(autoscaler) == 1
+    assert await replicas(autoscaler, "nothing") == 0
     await autoscaler.kill()
 
 

@@ -28,7 +28,8 @@ from shared.ports.collections import COLLECTIONS
 from shared.ports.event_log import Record
 from shared.ports.functions import FunctionSpec
 from shared.runtime.functions import Function, load
-from shared.runtime.http import BODY_LIMIT_BYTES, Readiness, create_app, listen
+from shared.runtime.health import Readiness
+from shared.runtime.http import BODY_LIMIT_BYTES, create_app, listen
 
 SUBMIT = {
     "ce-specversion": "1.0",

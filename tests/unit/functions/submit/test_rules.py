@@ -190,6 +190,22 @@ def test_document_has_every_effective_limit() -> None:
     assert document["rank"] == builders.START
 
 
+def test_the_image_of_the_installation_is_fixed_at_submit() -> None:
+    """A cluster with a registry of its own names its images, and offers no others."""
+    offer = Offer(
+        {"python": ("3.12",)}, images={"python": {"3.12": "registry.example/python@sha256:0"}}
+    )
+
+    wanted = rules.order(
+        builders.request(lang_version=None),
+        offer=offer,
+        settings=ExecutionSettings(),
+        may_raise_priority=False,
+    )
+
+    assert (wanted.lang_version, wanted.image) == ("3.12", "registry.example/python@sha256:0")
+
+
 def test_a_language_gets_the_memory_that_it_needs() -> None:
     """Go does not link within the usual limit."""
     document = rules.execution_document(

@@ -1,0 +1,1 @@
+"""Settings to adapters: the one place that knows which engine stands behind which port."""

@@ -1,0 +1,368 @@
+"""integr8s on a cluster, installed as an operator does it, and one user of it."""
+
+import asyncio
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+from kubernetes import client, config
+from pymongo import MongoClient
+
+from shared.runtime.evidence import Caps, Evidence, Fault, gather
+from shared.runtime.functions import SLUGS, load
+from shared.runtime.invariants import check_all
+from shared.runtime.settings import Settings
+from shared.runtime.wiring.cluster import ClusterEngines
+from tests.bench.client import Client, Refused
+from tests.cluster.observer import PodObserver, creations
+from tests.cluster.reset import reset
+from tests.engines import paths
+from tests.engines.knative.call import Route, route
+from tests.engines.kubernetes import network
+from tests.engines.kubernetes.engine import kubectl
+from tests.ledger import PASSING, Ledger, now, pause, until
+
+NAMESPACE = "integr8s"
+OVERLAY = Path(__file__).parent / "overlay"
+SLOTS, PER_USER = 10, 10
+_ADMIN = "admin"
+_READY_SECONDS = 180
+_PATIENCE_SECONDS = 60
+
+
+class Kubectl:
+    """The command that operators type."""
+
+    def __init__(self, kubeconfig: str) -> None:
+        """Speak to one cluster."""
+        self.kubeconfig = Path(kubeconfig)
+        self._command = [str(kubectl()), "--kubeconfig", kubeconfig]
+
+    def __call__(self, *words: str, text: str | None = None, seconds: float = 120) -> str:
+        """Run it; return what it prints.
+
+        Raises:
+            AssertionError: It failed; with its own words.
+        """
+        done = subprocess.run(
+            [*self._command, *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+        assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr.strip()}"
+        return done.stdout
+
+    def manifest(self, **document: Any) -> None:
+        """Apply one object."""
+        self("apply", "-f", "-", text=json.dumps(document))
+
+
+@dataclass(slots=True, kw_only=True)
+class Installation(Ledger):
+    """A running installation, and everything that its user was answered."""
+
+    kubectl: Kubectl
+    api: client.CoreV1Api
+    apps: client.AppsV1Api
+    settings: Settings
+    observer: PodObserver
+    installed_at: datetime
+    key: str = ""
+    outputs: dict[str, bytes] = field(default_factory=dict)
+    """What each execution prints, by its id, where a test knows."""
+    faults: list[Fault] = field(default_factory=list)
+    routes: dict[str, Route] = field(default_factory=dict)
+    _client: Client | None = None
+
+    # ------------------------------------------------------------------------------------ clients
+
+    @property
+    def asking(self) -> Client:
+        """Return the client that asks one thing at a time."""
+        assert self._client is not None, "there is no key yet"
+        return self._client
+
+    async def client(self) -> Client:
+        """Return a new client of the user."""
+        there = await asyncio.to_thread(self.route, "gateway")
+        address = urlsplit(there.url)
+        host = address.hostname or ""
+        return await Client.open(host, address.port or 80, self.key, route=there.headers)
+
+    async def ask(self, path: str) -> Any:
+        """Return what a resource shows, as a client that does not give up."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return await self.asking.get(path)
+            except (ConnectionError, Refused) as error:
+                is_passing = not isinstance(error, Refused) or error.status in PASSING
+                if not is_passing or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await pause(0.2)
+            await self.reconnect()
+
+    def route(self, service: str) -> Route:
+        """Return the way to one of our Knative Services."""
+        if service not in self.routes:
+            self.routes[service] = route(self.kubectl.kubeconfig, NAMESPACE, service)
+        return self.routes[service]
+
+    async def sign_in(self) -> None:
+        """Make an API key, as the README tells, and use it from now on."""
+        self.key = await asyncio.to_thread(self._new_key)
+        await self.reconnect()
+        self.user_id = (await self.asking.get("/auth/me"))["user_id"]
+
+    async def reconnect(self) -> None:
+        """Use a new connection: test functions have event loops of their own."""
+        self.hang_up()
+        self._client = await self.client()
+
+    def hang_up(self) -> None:
+        """Let go of the connection, before its event loop ends."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _new_key(self) -> str:
+        password = self.settings.admin_password
+        assert password is not None
+        there = self.route("gateway")
+        with httpx2.Client(
+            base_url=f"{there.url}/api/v1", headers=there.headers, timeout=60
+        ) as http:
+            told = http.post(
+                "/auth/login", data={"username": _ADMIN, "password": password.get_secret_value()}
+            )
+            assert told.status_code == 200, told.text
+            # The cookies are for TLS only, and this is a cluster's inside.
+            cookies = "; ".join(f"{one.name}={one.value}" for one in http.cookies.jar)
+            answer = http.post(
+                "/api-keys",
+                json={
+                    "name": "cluster tests",
+                    "scopes": ["execute", "read", "cloudevents", "admin"],
+                },
+                headers={"X-CSRF-Token": told.json()["csrf_token"], "Cookie": cookies},
+            )
+            assert answer.status_code == 200, answer.text
+            key: str = answer.json()["key"]
+            return key
+
+    # ------------------------------------------------------------------------------------ scaling
+
+    def replicas(self) -> Mapping[str, int]:
+        """Return how many pods each function has now, the gateway and HTTP functions included."""
+        found: dict[str, int] = {}
+        for deployment in self.apps.list_namespaced_deployment(NAMESPACE).items:
+            found[_name(deployment)] = getattr(deployment.status, "replicas", None) or 0
+        return found
+
+    async def until_asleep(self, seconds: float) -> None:
+        """Wait until no function has a pod.
+
+        Raises:
+            AssertionError: One is still awake.
+        """
+        seen: dict[str, int] = {}
+
+        async def asleep() -> bool:
+            seen.clear()
+            seen.update(await asyncio.to_thread(self.replicas))
+            return not any(seen.values())
+
+        try:
+            await until(asleep, seconds, "every function sleeps")
+        except AssertionError as error:
+            error.add_note(str({slug: count for slug, count in seen.items() if count}))
+            raise
+
+    # ----------------------------------------------------------------------------------- evidence
+
+    async def violations(self) -> list[str]:
+        """Judge every invariant by what is stored, what the cluster did and what clients saw."""
+        return [str(violation) for violation in check_all(await self.evidence())]
+
+    async def evidence(self) -> Evidence:
+        """Gather everything that can be known of this installation."""
+        engines = ClusterEngines.open(self.settings, frozenset())
+        functions = [load(slug).spec for slug in SLUGS]
+        try:
+            found = await gather(
+                engines.collections,
+                engines.log,
+                groups={spec.slug: spec.topics for spec in functions if spec.topics},
+                pods=(),
+                at=now(),
+            )
+        finally:
+            await engines.close()
+        return replace(
+            found,
+            calls=self.calls,
+            streams=self.streams,
+            deeds=self.observer.deeds(self.outputs),
+            faults=self.faults,
+            caps=Caps(slots=SLOTS, per_user=PER_USER),
+            quiet=True,
+        )
+
+    def stored_ids(self, **where: str) -> list[str]:
+        """Return the ids of executions with some fields, as they are stored."""
+        assert self.settings.mongo_url is not None
+        with MongoClient[dict[str, Any]](self.settings.mongo_url.get_secret_value()) as mongo:
+            found = mongo[self.settings.mongo_database]["executions"].find(where, {"_id": 1})
+            return [str(one["_id"]) for one in found]
+
+    def creations(self) -> Mapping[str, int]:
+        """Return how often each pod was made, by the audit log of the API server."""
+        return creations(paths.STATE / "log" / "audit.log", NAMESPACE)
+
+    def pods(self) -> Sequence[str]:
+        """Return the names of all pods of scripts that exist now."""
+        found = self.api.list_namespaced_pod(
+            NAMESPACE, label_selector="app=integr8s,component=executor"
+        )
+        return [_name(pod) for pod in found.items]
+
+    def configmaps(self) -> Sequence[str]:
+        """Return the names of all ConfigMaps of scripts that exist now."""
+        found = self.api.list_namespaced_config_map(NAMESPACE)
+        names = [_name(one) for one in found.items]
+        return [name for name in names if name.startswith("exec-")]
+
+
+def _name(thing: Any) -> str:
+    name: str = thing.metadata.name
+    return name
+
+
+# ---------------------------------------------------------------------------------- installing it
+
+
+def install() -> Installation:
+    """Install everything anew, as docs/cluster.md tells, and return it with a user signed in.
+
+    Raises:
+        AssertionError: Something does not come up; with what the cluster says.
+    """
+    settings = _settings()
+    kubeconfig = _variable("KUBECONFIG")
+    command = Kubectl(kubeconfig)
+    uninstall(command)
+    asyncio.run(_forget_everything(settings))
+    command("apply", "-f", str(paths.ROOT / "knative" / "00-namespace.yaml"))
+    _make_secrets(command, settings)
+    command("apply", "-k", str(OVERLAY / "front"))
+    command(
+        *("wait", "job/setup", "-n", NAMESPACE, "--for=condition=complete"),
+        f"--timeout={_READY_SECONDS}s",
+        seconds=_READY_SECONDS + 10,
+    )
+    command("apply", "-k", str(OVERLAY / "functions"))
+    for kind in ("services.serving.knative.dev", "scaledobjects.keda.sh"):
+        command(
+            *("wait", kind, "--all", "-n", NAMESPACE, "--for=condition=Ready"),
+            f"--timeout={_READY_SECONDS}s",
+            seconds=_READY_SECONDS + 10,
+        )
+    config.load_kube_config(kubeconfig)  # type: ignore[no-untyped-call]
+    api = client.CoreV1Api()
+    observer = PodObserver(api, NAMESPACE)
+    observer.start()
+    return Installation(
+        kubectl=command,
+        api=api,
+        apps=client.AppsV1Api(),
+        settings=settings,
+        observer=observer,
+        installed_at=now(),
+    )
+
+
+def uninstall(command: Kubectl) -> None:
+    """Remove everything, as docs/cluster.md tells: pods of scripts wait for somebody to let go."""
+    everywhere = ("-n", NAMESPACE, "--ignore-not-found")
+    for kind in ("scaledobjects.keda.sh", "services.serving.knative.dev", "deployments", "jobs"):
+        command("delete", kind, "--all", *everywhere, "--wait=false")
+    pods = command("get", "pods", "-l", "component=executor", "-o", "name", *everywhere).split()
+    for pod in pods:
+        command(
+            *("patch", pod, "-n", NAMESPACE, "--type=merge"),
+            *("-p", '{"metadata": {"finalizers": null}}'),
+        )
+    command("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=180)
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name)  # noqa: TID251 - what the engines of the tests were started with
+    assert value, f"{name} is not set: ./taskw test:cluster starts the engines and sets it"
+    return value
+
+
+def _settings() -> Settings:
+    """Return what this process reaches the engines by; pods use other addresses of the same."""
+    return Settings(
+        enable_event_streaming=True,
+        kafka_servers=_variable("INTEGR8S_KAFKA_SERVERS"),
+        mongo_url=_variable("INTEGR8S_MONGO_URL"),
+        redis_url=_variable("INTEGR8S_REDIS_URL"),
+        admin_password=secrets.token_urlsafe(16),
+        secret_key=secrets.token_urlsafe(48),
+    )
+
+
+async def _forget_everything(settings: Settings) -> None:
+    """Remove what an earlier run left in the engines; they are the tests' own.
+
+    Raises:
+        AssertionError: They are somebody else's.
+    """
+    assert settings.mongo_url is not None
+    for address in (settings.kafka_servers, settings.mongo_url.get_secret_value()):
+        is_ours = "127.0.0.1" in address or "localhost" in address
+        assert is_ours, "an engine is not of this machine, so nothing is deleted there"
+    await reset(settings)
+
+
+def _make_secrets(command: Kubectl, settings: Settings) -> None:
+    """Make the Secrets that docs/cluster.md lists, with the addresses as pods see them."""
+    inside = {
+        name: value.replace("127.0.0.1", network.ADDRESS)
+        for name, value in (
+            ("INTEGR8S_MONGO_URL", _variable("INTEGR8S_MONGO_URL")),
+            ("INTEGR8S_REDIS_URL", _variable("INTEGR8S_REDIS_URL")),
+        )
+    }
+    assert settings.secret_key is not None
+    assert settings.admin_password is not None
+    gateway = {
+        "INTEGR8S_SECRET_KEY": settings.secret_key.get_secret_value(),
+        "INTEGR8S_ADMIN_PASSWORD": settings.admin_password.get_secret_value(),
+    }
+    kafka = {"sasl": "none", "username": "", "password": "", "tls": "disable", "ca": ""}
+    mongo = {"connectionString": inside["INTEGR8S_MONGO_URL"]}
+    for name, values in (
+        ("integr8s", inside),
+        ("integr8s-gateway", gateway),
+        ("integr8s-kafka", kafka),
+        ("integr8s-mongo", mongo),
+    ):
+        command.manifest(
+            apiVersion="v1",
+            kind="Secret",
+            metadata={"name": name, "namespace": NAMESPACE},
+            stringData=values,
+        )
