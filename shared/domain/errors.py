@@ -8,6 +8,7 @@
     │   ├── AlreadyExists     a unique key is taken
     │   └── Refusal           a request is refused, with a code and a sentence
     ├── TemporaryError        may succeed later: retry with a bound
+    │   └── EngineAway        an engine gives no answer: nobody else's work fares better
     └── StartupError          the process cannot start here; says the remedy
 
 Anything else that is raised is a bug: few retries, then a dead letter with its traceback.
@@ -75,6 +76,10 @@ class TemporaryError(Integr8sError):
         """Carry the wait along with the reason."""
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class EngineAway(TemporaryError):
+    """An engine gives no answer, to this call or to any other: to be waited for, not given up."""
 
 
 class StartupError(Integr8sError):

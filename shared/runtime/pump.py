@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from shared.domain.errors import MalformedEvent, PermanentError, TemporaryError
+from shared.domain.errors import EngineAway, MalformedEvent, PermanentError, TemporaryError
 from shared.events.codec import decode, header, type_of
 from shared.events.event import Event
 from shared.events.timers import TimerDue
@@ -30,6 +30,10 @@ _LOG = logging.getLogger(__name__)
 _POLL = timedelta(seconds=30)
 """Longest wait for records; a stop ends it at once."""
 _COMMIT_EVERY = timedelta(milliseconds=100)
+_AWAY = timedelta(minutes=5)
+"""How long an event waits for an engine that gives no answer. Every other one would fail as well,
+so dead letters would only turn an outage into disorder; but one whose own question is never
+answered must not hold its partition for ever."""
 _DOUBLINGS = 10
 """Times that a wait is doubled; some errors are waited out without end."""
 _OUTSTANDING = 500
@@ -272,6 +276,7 @@ class Pump:
         this replica is stopped meanwhile; then it stays uncommitted, for another one.
         """
         attempt = 0
+        began = self._clock.monotonic()
         while True:
             attempt += 1
             try:
@@ -279,7 +284,7 @@ class Pump:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - a handler's bug must not stop the partition
-                if self._gives_up(error, attempt):
+                if self._gives_up(error, attempt, since=began):
                     return await self._dead_letter(record, error, attempt)
                 if self._stopping.is_set() and attempt >= self.spec.retry.attempts:
                     return False
@@ -287,11 +292,17 @@ class Pump:
             else:
                 return True
 
-    def _gives_up(self, error: Exception, attempt: int) -> bool:
+    def _gives_up(self, error: Exception, attempt: int, *, since: float) -> bool:
         if isinstance(error, PermanentError):
             return True
         if not isinstance(error, TemporaryError):
             _LOG.error("%s has a bug", self.spec.slug, exc_info=error)
+        if isinstance(error, EngineAway):
+            waited = self._clock.monotonic() - since
+            if attempt == 1:
+                _LOG.warning("%s waits: %s", self.spec.slug, error)
+            if waited < _AWAY.total_seconds():
+                return False
         # Dead letters of the function that keeps dead letters would come back to itself.
         is_keeper = self.spec.raw and isinstance(error, TemporaryError)
         return attempt >= self.spec.retry.attempts and not is_keeper

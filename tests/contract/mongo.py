@@ -54,6 +54,7 @@ class MongoDatabase:
 
     async def close(self) -> None:
         """Drop the database, and close every client."""
-        await self.store().drop()
+        database = self.store().database
+        await database.client.drop_database(database)
         for store in self.stores:
             await store.close()

@@ -36,7 +36,10 @@ CLUSTERS = {
 @pytest.fixture(
     params=[
         pytest.param("sandbox", marks=[pytest.mark.sandbox, harness.needs_sandbox]),
-        pytest.param("kubernetes", marks=[pytest.mark.integration]),
+        pytest.param(
+            "kubernetes",
+            marks=[pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(180)],
+        ),
     ]
 )
 def kind(request: pytest.FixtureRequest) -> Kind:

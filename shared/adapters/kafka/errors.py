@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from kafka import errors
 
-from shared.domain.errors import PermanentError, TemporaryError
+from shared.domain.errors import EngineAway, PermanentError, TemporaryError
 
 _OPERATOR = timedelta(seconds=10)
 """Wait where a person has to act first."""
@@ -48,14 +48,14 @@ def not_appended(error: BaseException) -> TemporaryError | PermanentError:
             f"Kafka does not let us write: {_short(error)}; give this account the right to",
             retry_after=_OPERATOR,
         )
-    return TemporaryError(f"Kafka did not acknowledge: {_short(error)}")
+    return EngineAway(f"Kafka did not acknowledge: {_short(error)}")
 
 
 def failed(doing: str, error: BaseException) -> TemporaryError | PermanentError:
     """Return why something else failed; `doing` says what, as in `reading offsets`."""
     if isinstance(error, _REFUSED):
         return PermanentError(f"Kafka refused {doing}: {_short(error)}")
-    return TemporaryError(f"Kafka gave no answer to {doing}: {_short(error)}")
+    return EngineAway(f"Kafka gave no answer to {doing}: {_short(error)}")
 
 
 def _short(error: BaseException) -> str:

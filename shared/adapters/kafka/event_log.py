@@ -25,6 +25,7 @@ from shared.adapters.kafka.handover import Handover
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.polling import PollThread
 from shared.adapters.kafka.records import record_of
+from shared.adapters.kafka.threads import aside
 from shared.domain.errors import PermanentError, TemporaryError
 from shared.events.topics import TOPICS
 from shared.ports.event_log import NewRecord, Position, Record, TopicPartition
@@ -175,7 +176,7 @@ class KafkaEventLog:
             TemporaryError: No broker answers.
             PermanentError: One does, and turns us away.
         """
-        await asyncio.to_thread(ask, self._options)
+        await aside(lambda: ask(self._options))
 
     async def close(self) -> None:
         """Leave every group, wait a little for what is being appended, and let go."""

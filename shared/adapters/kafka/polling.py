@@ -191,6 +191,7 @@ class PollThread:
         awake_until = 0.0
         while not self._leaving:
             is_awake = time.monotonic() < awake_until or not self.joined.done()
+            self._remind(consumer)
             if self._has_nothing_to_fetch(consumer):
                 # The driver would look again and again for as long as it may.
                 self._serve_messages(wait=_NOTHING_SECONDS)
@@ -275,6 +276,17 @@ class PollThread:
             elif level < _RESUME_BELOW and place in self._held:
                 consumer.resume(place)
                 self._held.discard(place)
+
+    @staticmethod
+    def _remind(consumer: KafkaConsumer) -> None:
+        """Let the driver look at what it put aside when a partition was paused.
+
+        It does so only where it has never read of another partition since, and neither fetches what
+        it has put aside: such a partition would stand still for ever.
+        """
+        fetcher = consumer._fetcher  # noqa: SLF001 - there is no other way to its memory
+        if fetcher._next_partition_records is not None and not fetcher._next_partition_records:  # noqa: SLF001
+            fetcher._next_partition_records = None  # noqa: SLF001
 
     # --- the thread: commits ---------------------------------------------------------------------
 

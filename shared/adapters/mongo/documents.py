@@ -210,6 +210,8 @@ class MongoDocuments:
         self, *, before: datetime, limit: int
     ) -> Sequence[tuple[str, Sequence[Event]]]:
         """Return keys and undelivered events of documents last written before an instant."""
+        if limit == 0:
+            return []  # to MongoDB that means all
         with driver_errors(f"{self.name}: leftovers"):
             cursor = self._collection.find(
                 {WAKE_AT: {"$lte": before + WAKE_AFTER}},

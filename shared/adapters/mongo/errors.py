@@ -18,7 +18,7 @@ from pymongo.errors import (
 )
 
 from shared.adapters.mongo.values import UNWRITABLE, unwritable
-from shared.domain.errors import AlreadyExists, Integr8sError, PermanentError, TemporaryError
+from shared.domain.errors import AlreadyExists, EngineAway, Integr8sError, PermanentError
 
 _SHOWN = 200
 _CHATTER = re.compile(r", full error|, Timeout: | \(configured timeouts|\n")
@@ -61,7 +61,7 @@ def driver_errors(what: str) -> Iterator[None]:
     Raises:
         AlreadyExists: The key, or a unique index, is taken.
         PermanentError: The document is too large, or cannot be written as it is.
-        TemporaryError: No answer in time, or one that may be another one later.
+        EngineAway: No answer in time, or one that may be another one later.
     """
     try:
         yield
@@ -72,7 +72,7 @@ def driver_errors(what: str) -> Iterator[None]:
     except PyMongoError as error:
         raise ours(error, what) from error
     except (OSError, TimeoutError) as error:
-        raise TemporaryError(f"{what}: MongoDB gave no answer ({error})") from error
+        raise EngineAway(f"{what}: MongoDB gave no answer ({error})") from error
 
 
 def ours(error: PyMongoError, what: str) -> Integr8sError:
@@ -81,10 +81,10 @@ def ours(error: PyMongoError, what: str) -> Integr8sError:
         fields = (error.details or {}).get("keyPattern") or ["the key or a unique value"]
         return AlreadyExists(f"{what}: taken already: {', '.join(fields)}")
     if is_refusal(error):
-        return TemporaryError(f"{what}: MongoDB refuses this process. {REFUSED_REMEDY}")
+        return EngineAway(f"{what}: MongoDB refuses this process. {REFUSED_REMEDY}")
     if _code(error) in _UNFIT:
         return PermanentError(f"{what}: MongoDB does not take this ({sentence(error)})")
-    return TemporaryError(f"{what}: MongoDB gave no answer ({sentence(error)})")
+    return EngineAway(f"{what}: MongoDB gave no answer ({sentence(error)})")
 
 
 def _code(error: PyMongoError) -> int | None:

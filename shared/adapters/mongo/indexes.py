@@ -7,7 +7,6 @@ knows why.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import pymongo
@@ -18,6 +17,7 @@ from shared.adapters.mongo.outbox import WAKE_AT
 from shared.adapters.mongo.store import MongoOptions, MongoStore
 from shared.adapters.mongo.uniqueness import is_mark, mark_of
 from shared.ports.documents import Collection, Index
+from shared.ports.setup import Finding, State
 
 _PATIENCE_SECONDS = 3600
 """How long a build may take; some millions of documents are a matter of minutes."""
@@ -26,36 +26,6 @@ _CONFLICTS = frozenset({85, 86})
 _DESCRIPTION = frozenset({"key", "name", "v", "ns", "background"})
 """What is said of an index that changes no answer."""
 _PRIMARY = "_id_"
-
-
-class IndexState(StrEnum):
-    """How an index is found, or left."""
-
-    SAME = "same"
-    CREATED = "created"
-    MISSING = "missing"
-    DIFFERENT = "different"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class IndexFinding:
-    """One index: how it is, and what somebody should do about it."""
-
-    collection: str
-    index: str
-    state: IndexState
-    remedy: str = ""
-
-    @property
-    def is_fine(self) -> bool:
-        """Say whether nobody need do anything."""
-        return self.state in (IndexState.SAME, IndexState.CREATED)
-
-    def __str__(self) -> str:
-        remedy = f": {self.remedy}" if self.remedy else ""
-        return f"{self.collection}.{self.index} {self.state}{remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +46,33 @@ class _Wanted:
         return [(field, 1) for field in self.fields]
 
 
-async def apply_indexes(
-    options: MongoOptions, collections: Iterable[Collection]
-) -> list[IndexFinding]:
+async def apply_indexes(options: MongoOptions, collections: Iterable[Collection]) -> list[Finding]:
     """Make every index that is missing; say of each how it is. Changes and drops none.
 
     Raises:
         TemporaryError: No answer in time; those that were begun are finished nevertheless.
-        StartupError: The options are not usable.
+        StartupError: The options are not usable, or the server refuses us.
     """
     return await _look(options, collections, create=True)
 
 
-async def drift(options: MongoOptions, collections: Iterable[Collection]) -> list[IndexFinding]:
+async def drift(options: MongoOptions, collections: Iterable[Collection]) -> list[Finding]:
     """Say of each index how it is, and which are there that nobody wants; writes nothing.
 
     Raises:
         TemporaryError: No answer in time.
-        StartupError: The options are not usable.
+        StartupError: The options are not usable, or the server refuses us.
     """
     return await _look(options, collections, create=False)
 
 
 async def _look(
     options: MongoOptions, collections: Iterable[Collection], *, create: bool
-) -> list[IndexFinding]:
+) -> list[Finding]:
     store = MongoStore(options)
     try:
-        findings: list[IndexFinding] = []
+        await store.ping()
+        findings: list[Finding] = []
         for collection in collections:
             findings += await _look_at(store, collection, create=create)
     finally:
@@ -111,19 +80,18 @@ async def _look(
     return findings
 
 
-async def _look_at(
-    store: MongoStore, collection: Collection, *, create: bool
-) -> list[IndexFinding]:
+async def _look_at(store: MongoStore, collection: Collection, *, create: bool) -> list[Finding]:
     with driver_errors(f"{collection.name}: indexes"):
         found = await store.collection(collection.name).index_information()
-        findings = []
+        findings, known = [], {_PRIMARY}
         for wanted in _wanted(collection):
-            finding = _compared(collection.name, wanted, found)
-            if create and finding.state is IndexState.MISSING:
-                finding = await _create(store, collection.name, wanted)
-            findings.append(finding)
-    known = {finding.index for finding in findings} | {_PRIMARY}
-    return findings + [_unknown(collection.name, name) for name in sorted(found.keys() - known)]
+            name = _name_of(wanted, found)
+            known.add(name or wanted.name)
+            if name is None and create:
+                findings.append(await _create(store, collection.name, wanted))
+            else:
+                findings.append(_compared(collection.name, name, wanted, found))
+    return findings + [_stray(collection.name, name) for name in sorted(found.keys() - known)]
 
 
 def _wanted(collection: Collection) -> list[_Wanted]:
@@ -140,33 +108,41 @@ def _as_wanted(index: Index) -> _Wanted:
     return _Wanted((*index.fields, mark_of(index)), {"unique": True, "sparse": True})
 
 
-def _compared(
-    collection: str, wanted: _Wanted, found: Mapping[str, Mapping[str, Any]]
-) -> IndexFinding:
-    """Compare by fields, not by name: somebody may have made the same index by hand."""
+def _name_of(wanted: _Wanted, found: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return what it is called here: somebody may have made the same index by hand."""
     for name, index in found.items():
         if [tuple(pair) for pair in index["key"]] == wanted.keys:
-            options = {k: v for k, v in index.items() if k not in _DESCRIPTION}
-            if options == wanted.options:
-                return IndexFinding(collection, name, IndexState.SAME)
-            return _different(collection, name)
-    if wanted.name in found:
-        return _different(collection, wanted.name)
-    remedy = "it is made when integr8s starts, or with the right to create indexes"
-    return IndexFinding(collection, wanted.name, IndexState.MISSING, remedy)
+            return name
+    return wanted.name if wanted.name in found else None
 
 
-def _different(collection: str, name: str) -> IndexFinding:
-    remedy = f'has other options; db.{collection}.dropIndex("{name}"), and it is made anew'
-    return IndexFinding(collection, name, IndexState.DIFFERENT, remedy)
+def _compared(
+    collection: str, name: str | None, wanted: _Wanted, found: Mapping[str, Mapping[str, Any]]
+) -> Finding:
+    if name is None:
+        remedy = "Run `integr8s indexes apply`."
+        return _finding(collection, wanted.name, "differs", "is missing", remedy)
+    index = found[name]
+    has_same_keys = [tuple(pair) for pair in index["key"]] == wanted.keys
+    options = {key: value for key, value in index.items() if key not in _DESCRIPTION}
+    if has_same_keys and options == wanted.options:
+        return _finding(collection, name, "same")
+    return _other(collection, name)
 
 
-def _unknown(collection: str, name: str) -> IndexFinding:
-    remedy = f'costs every write; if nobody needs it, db.{collection}.dropIndex("{name}")'
-    return IndexFinding(collection, name, IndexState.UNKNOWN, remedy)
+def _other(collection: str, name: str) -> Finding:
+    remedy = f'Drop it by db.{collection}.dropIndex("{name}"), then run `integr8s indexes apply`.'
+    return _finding(
+        collection, name, "differs", "is another one of that name or those keys", remedy
+    )
 
 
-async def _create(store: MongoStore, collection: str, wanted: _Wanted) -> IndexFinding:
+def _stray(collection: str, name: str) -> Finding:
+    remedy = f'It costs every write; if nobody needs it, db.{collection}.dropIndex("{name}").'
+    return _finding(collection, name, "same", "is none of ours", remedy)
+
+
+async def _create(store: MongoStore, collection: str, wanted: _Wanted) -> Finding:
     try:
         with pymongo.timeout(_PATIENCE_SECONDS):
             await store.collection(collection).create_index(
@@ -174,10 +150,15 @@ async def _create(store: MongoStore, collection: str, wanted: _Wanted) -> IndexF
             )
     except DuplicateKeyError:
         fields = ", ".join(field for field in wanted.fields if not is_mark(field))
-        remedy = f"two documents have the same {fields}; remove one of them and start again"
-        return IndexFinding(collection, wanted.name, IndexState.REFUSED, remedy)
+        seen = f"cannot be made: two documents have the same {fields}"
+        remedy = "Remove one of them, then run `integr8s indexes apply`."
+        return _finding(collection, wanted.name, "differs", seen, remedy)
     except OperationFailure as error:
         if error.code not in _CONFLICTS:
             raise
-        return _different(collection, wanted.name)  # another process made it meanwhile
-    return IndexFinding(collection, wanted.name, IndexState.CREATED)
+        return _other(collection, wanted.name)  # another process made it meanwhile
+    return _finding(collection, wanted.name, "made")
+
+
+def _finding(collection: str, name: str, state: State, seen: str = "", remedy: str = "") -> Finding:
+    return Finding(f"index {collection}.{name}", state, seen, remedy)

@@ -112,15 +112,6 @@ class MongoStore:
         """Close every connection."""
         await self._client.close()
 
-    async def drop(self) -> None:
-        """Remove the whole database: for tests, which make one each.
-
-        Raises:
-            TemporaryError: No answer in time.
-        """
-        with driver_errors("drop the database"):
-            await self._client.drop_database(self.database.name)
-
 
 def _client(options: MongoOptions) -> AsyncMongoClient[Document]:
     milliseconds = int(options.patience / timedelta(milliseconds=1))

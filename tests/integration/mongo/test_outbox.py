@@ -15,6 +15,7 @@ from shared.adapters.mongo.outbox import partial_clearings
 from shared.adapters.sqlite.event_log import SqliteEventLog
 from shared.adapters.sqlite.store import SqliteStore
 from shared.adapters.system.clock import SystemClock
+from shared.adapters.virtual.clock import VirtualClock
 from shared.domain.errors import TemporaryError
 from shared.events.codec import decode
 from shared.events.event import Event
@@ -119,6 +120,17 @@ async def test_an_event_that_was_said_twice_is_cleared_at_once(
     await things.clear({"a": [event(1).id, event(1).id]})
 
     assert set(await stored(database, "a")) == {"_id", "version"}
+
+
+async def test_one_event_that_is_cleared_twice_takes_no_other_along(
+    things: MongoDocuments,
+) -> None:
+    """Two ids of one event are no proof that both events of the outbox were sent."""
+    await things.insert("a", {}, emit=[event(1), event(2)])
+
+    await things.clear({"a": [event(1).id, event(1).id]})
+
+    assert await sent_of(things) == {"a": [event(2)]}
 
 
 async def test_a_change_between_the_two_halves_of_clearing_keeps_its_event(
@@ -287,6 +299,20 @@ async def test_what_a_killed_process_left_is_published_in_order(
     assert (swept, again) == (7, 0)
     assert said == [[event(number) for number in range(6)], [event(6, "e2")]]
     assert set(await stored(database, "a")) == {"_id", "version", "n"}
+
+
+async def test_what_waits_longest_comes_first(database: MongoDatabase) -> None:
+    """A page of leftovers is the oldest, however they lie in the store."""
+    clock = VirtualClock()
+    things = MongoDocuments(database.store(), THINGS, clock)
+    await things.insert("b", {}, emit=[event(1)])
+    await things.insert("a", {}, emit=[event(2)])
+    await clock.advance(timedelta(seconds=1))
+    await things.change("b", emit=[event(3)])
+
+    found = await things.leftovers(before=EVER, limit=1)
+
+    assert [key for key, _ in found] == ["a"]
 
 
 async def test_nobody_looks_at_what_was_written_just_now(things: MongoDocuments) -> None:

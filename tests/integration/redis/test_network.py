@@ -166,7 +166,7 @@ async def test_a_password_that_is_changed_later_is_waited_for(
 
     async with Redis.from_url(url) as administrator:
         await administrator.config_set("requirepass", "another")
-        await administrator.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await administrator.client_kill_filter(_type="normal", skipme=True)
 
     with pytest.raises(TemporaryError):
         await signals.ping()
@@ -209,7 +209,7 @@ async def test_a_server_that_hangs_is_given_up_on(own_server: OwnServer, connect
     await signals.ping()
     loop = asyncio.get_running_loop()
     async with Redis.from_url(plain_url(own_server)) as administrator:
-        await administrator.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+        await administrator.client_pause(3000)
 
         start = loop.time()
         with pytest.raises(TemporaryError):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shared.domain.errors import PermanentError, TemporaryError
+from shared.domain.errors import EngineAway, PermanentError, TemporaryError
 from shared.events.codec import header
 from shared.events.event import Event
 from shared.events.executions import ExecutionStarted
@@ -298,6 +298,30 @@ async def test_what_fails_is_a_dead_letter_and_the_partition_moves_on(
     (letter,) = await letters(world)
     assert header(letter.headers, "dlqfunction") == b"tester"
     assert letter.value == started().value
+
+
+async def test_an_absent_engine_is_waited_for(world: World) -> None:
+    """Everybody's events would fail: dead letters would only bring them out of order."""
+    seen = Seen()
+    seen.errors["k:0"] = [EngineAway("no answer")] * 20
+    async with running(world, function(seen)):
+        await world.log.append([started(), started("k", 1)])
+        await world.clock.advance(seconds(60))
+
+    assert seen.ids == ["k:0", "k:1"]
+    assert await letters(world) == []
+
+
+async def test_what_no_engine_ever_answers_is_a_dead_letter_in_the_end(world: World) -> None:
+    """It may be the event's own question that is never answered."""
+    seen = Seen()
+    seen.errors["k:0"] = [EngineAway("no answer")] * 1000
+    async with running(world, function(seen)):
+        await world.log.append([started(), started("k", 1)])
+        await world.clock.advance(seconds(310))
+
+    assert seen.ids == ["k:1"]
+    assert len(await letters(world)) == 1
 
 
 async def test_poison_is_a_dead_letter(world: World) -> None:
