@@ -92,6 +92,8 @@ class Caretaker:
         now = self._clock.monotonic()
         for stream in self._hub.streams():
             self._keep_alive(stream, now)
+            if now >= stream.ends_at and not stream.has_ended:
+                self._hub.end(stream, "shutdown")
         self._hub.forget_openings()
         await self._check_identities(now)
         await self._ping(now)

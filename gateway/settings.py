@@ -100,6 +100,9 @@ class GatewaySettings(BaseModel):
     """Whether streams are compressed where the client accepts it."""
     stream_result_patience: timedelta = timedelta(seconds=30)
     """How long after its end an execution's stream waits for the history to say so."""
+    stream_longest: timedelta = timedelta(0)
+    """How long a stream may be open before its client is asked to connect again; 0: as long as it
+    likes. A proxy that cuts requests after a fixed time wants this to be less."""
     stream_drain: timedelta = timedelta(seconds=5)
     """How long clients may take to move elsewhere when the process shuts down."""
 

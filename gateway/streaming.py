@@ -8,6 +8,7 @@ client stands. So nothing depends on a nudge arriving, and no client waits for a
 
 import asyncio
 import contextlib
+import math
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,10 @@ _MINUTE = 60.0
 _LONGEST_WAIT = 60
 _RECONNECT = timedelta(seconds=1)
 _DRAIN_STEP = timedelta(milliseconds=500)
+_SHORTENED = 0.05
+"""The largest part of its longest time that a stream is ended earlier."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it, modulo 1, lie as far apart as can be, however many there are."""
 
 
 class Feed:
@@ -76,6 +81,7 @@ class Stream:
         "buffered_bytes",
         "caller",
         "chunks",
+        "ends_at",
         "feed",
         "groups",
         "has_ended",
@@ -98,9 +104,12 @@ class Stream:
         last: int,
         life: Life,
         now: float,
+        ends_at: float,
     ) -> None:
         """Stand right after the event `last`, 0 for the beginning."""
         self.feed = feed
+        self.ends_at = ends_at
+        """When its client has to connect again, however much there may be to say."""
         self.caller = caller
         self.groups = groups
         self.last = last
@@ -169,6 +178,7 @@ class Hub:
         self._subscription: Subscription | None = None
         self._listener: asyncio.Task[None] | None = None
         self._is_draining = False
+        self._spread = 0.0
         self.feeds: dict[str, Feed] = {}
         self.watched = asyncio.Event()
         """Set while somebody may be watching, so that nothing ticks for nobody."""
@@ -291,13 +301,33 @@ class Hub:
         if position is not None:
             feed.position = position
         life = life_of(execution)
-        stream = Stream(feed, caller=caller, groups=groups, last=last, life=life, now=now)
+        stream = Stream(
+            feed,
+            caller=caller,
+            groups=groups,
+            last=last,
+            life=life,
+            now=now,
+            ends_at=now + self._longest(),
+        )
         feed.streams.add(stream)
         self._register(stream)
         self.watched.set()
         stream.push(messages.RETRY)
         stream.push(messages.of_status(life, at=self._clock.now(), position=position))
         return stream
+
+    def _longest(self) -> float:
+        """Return the seconds that the next stream may be open.
+
+        Each a little less than the setting says, and no two in a row alike: those who came together
+        shall not all come back together.
+        """
+        longest = self._settings.stream_longest.total_seconds()
+        if not longest:
+            return math.inf
+        self._spread = (self._spread + _GOLDEN) % 1
+        return longest * (1 - _SHORTENED * self._spread)
 
     def _register(self, stream: Stream) -> None:
         caller = stream.caller

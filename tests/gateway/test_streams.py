@@ -514,6 +514,58 @@ async def test_draining_tells_everybody_and_ends(site: Site) -> None:
     assert refused.status == 503
 
 
+async def test_a_long_stream_is_asked_to_connect_again() -> None:
+    """Before a proxy would cut it; whoever does loses nothing."""
+    site = await Site(stream_longest=timedelta(seconds=100)).open()
+    browser = await site.user()
+    execution_id = await site.submit(browser)
+    stream = await followed(site, browser, execution_id)
+    await site.happened(execution_id, "execution.started")
+    await settled(site)
+
+    await site.clock.advance(timedelta(seconds=94))
+    still_open = hub_of(site).open_streams
+    await site.clock.advance(timedelta(seconds=7))
+    told = [(one["event_type"], one["_id"], one["_name"]) for one in await stream.rest()]
+    await site.ended(execution_id)
+    again = await types_of(await browser.stream(path_of(execution_id, "?last_event_id=1")))
+    await site.close()
+
+    assert still_open == 1
+    assert told == [("execution.started", "1", None), ("shutdown", None, "shutdown")]
+    assert again == ["status", "result_stored", "end"]
+
+
+async def test_streams_that_came_together_do_not_all_come_back_together() -> None:
+    """Each ends at a time of its own, none after the longest."""
+    site = await Site(stream_longest=timedelta(seconds=1000)).open()
+    browser = await site.user()
+    execution_id = await site.submit(browser)
+    streams = [await followed(site, browser, execution_id) for _ in range(8)]
+
+    left: list[int] = []
+    for _ in range(10):
+        await site.clock.advance(timedelta(seconds=5 if left else 951))
+        left.append(hub_of(site).open_streams)
+    await site.clock.advance(timedelta(seconds=5))
+    names = {one["_name"] for stream in streams for one in await stream.rest()}
+    await site.close()
+
+    assert len(set(left)) >= 6
+    assert left == sorted(left, reverse=True)
+    assert names == {"shutdown"}
+
+
+async def test_a_stream_may_be_open_as_long_as_it_likes(site: Site) -> None:
+    """Unless the installation says otherwise, only its session ends it."""
+    browser = await site.key(await site.user(), "read", "execute")
+    await followed(site, browser, await site.submit(browser))
+
+    await site.clock.advance(timedelta(minutes=20))
+
+    assert hub_of(site).open_streams == 1
+
+
 async def test_a_compressed_stream_is_flushed_for_each_event(site: Site) -> None:
     """Every message can be read as soon as it was sent, and it is a sound gzip file at the end."""
     browser = await site.user()
