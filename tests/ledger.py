@@ -27,8 +27,11 @@ async def pause(seconds: float) -> None:
     """Let time pass: between two looks, or to choose the moment of a fault."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
-    loop.call_later(seconds, done.set_result, None)
-    await done
+    timer = loop.call_later(seconds, done.set_result, None)
+    try:
+        await done
+    finally:
+        timer.cancel()
 
 
 async def until(is_so: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:

@@ -13,8 +13,9 @@ from gateway.cli.front import ports_of, settings_of
 from gateway.ports import GatewayPorts
 from gateway.settings import GatewaySettings
 from shared.domain.errors import StartupError, TemporaryError
-from shared.runtime.http import Server, listen
+from shared.runtime.http import listen
 from shared.runtime.process import leaving, spare_the_collector
+from shared.runtime.serving import serve as serve_app
 from shared.runtime.settings import Settings
 from shared.runtime.wiring.cluster import ClusterEngines
 from shared.runtime.wiring.engines import needs_of
@@ -32,50 +33,24 @@ async def serve(settings: Settings) -> None:
     """
     asked = leaving()
     front = settings_of(settings)
-    engines = ClusterEngines.open(settings, needs_of(GatewayPorts))
-    try:
-        ports = ports_of(
-            engines.ports, scaling=engines.scaling(settings), readiness=engines.readiness
-        )
-        with listen(settings.host, settings.port) as opened:
+    with listen(settings.host, settings.port) as opened:
+        engines = ClusterEngines.open(settings, needs_of(GatewayPorts))
+        try:
+            ports = ports_of(
+                engines.ports, scaling=engines.scaling(settings), readiness=engines.readiness
+            )
             app = create_app(ports, front)
-            server = Server(app, drain=_DRAIN)
-            serving = asyncio.create_task(server.run_on(opened), name="server")
-            preparing = asyncio.create_task(_prepare(engines, ports, front, asked))
             _LOG.info("the gateway listens at %s:%d", *opened.getsockname()[:2])
-            try:
-                await _until_asked(asked, serving, preparing)
-                await drain(app)
-            finally:
-                await _ended(server, serving, preparing)
-    finally:
-        await engines.close()
-
-
-async def _until_asked(
-    asked: asyncio.Event, serving: "asyncio.Task[None]", preparing: "asyncio.Task[None]"
-) -> None:
-    """Return when the process is to stop.
-
-    Raises:
-        StartupError: It cannot be prepared.
-    """
-    waiting = asyncio.create_task(asked.wait())
-    try:
-        await asyncio.wait({waiting, serving, preparing}, return_when=asyncio.FIRST_COMPLETED)
-        if preparing.done():
-            preparing.result()
-            await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-
-
-async def _ended(
-    server: Server, serving: "asyncio.Task[None]", preparing: "asyncio.Task[None]"
-) -> None:
-    preparing.cancel()
-    server.stop()
-    await serving
+            await serve_app(
+                app,
+                opened,
+                asked=asked,
+                drain=_DRAIN,
+                preparing=_prepare(engines, ports, front, asked),
+                before_the_end=lambda: drain(app),
+            )
+        finally:
+            await engines.close()
 
 
 async def _prepare(
@@ -93,9 +68,9 @@ async def _prepare(
             _LOG.warning("the administrator could not be looked for: %s", error)
             await ports.clock.sleep(error.retry_after)
         else:
+            spare_the_collector()
+            _LOG.info("the gateway is ready")
             break
-    spare_the_collector()
-    _LOG.info("the gateway is ready")
 
 
 async def _make_admin(ports: GatewayPorts, front: GatewaySettings) -> None:

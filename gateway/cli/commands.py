@@ -281,7 +281,10 @@ def doctor(*, json: Json = False) -> int:
 def pump(
     slug: Annotated[str, typer.Argument(metavar="SLUG", help="A function, e.g. coordinate.")],
 ) -> int:
-    """Run one function, consuming its topics, on a data directory where nothing else runs."""
+    """Run one function, consuming its topics.
+
+    Those of a data directory where nothing else runs; in the cluster profile, those in Kafka.
+    """
     return _function("pump", slug)
 
 
@@ -291,7 +294,10 @@ def http(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> int:
-    """Serve one function: POST a CloudEvent to it. On a data directory where nothing else runs."""
+    """Serve one function: POST a CloudEvent to it.
+
+    On a data directory where nothing else runs; in the cluster profile, on the cluster's engines.
+    """
     more = [f"--host={host}"] if host else []
     more += [f"--port={port}"] if port is not None else []
     return _function("http", slug, *more)

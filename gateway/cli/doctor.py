@@ -8,72 +8,42 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from gateway.cli.client import Client
 from gateway.cli.environment import Place, read_key
-from gateway.cli.errors import FAILED, Failure
+from gateway.cli.errors import Failure
+from gateway.cli.findings import Finding, State, show
+from gateway.cli.invariants import judged, leftovers, violations_in
 from gateway.cli.running import Running
-from gateway.cli.tables import show_json
 from shared.domain.errors import StartupError
 from shared.runtime.evidence import Fault, gather
 from shared.runtime.functions import SLUGS, load
 from shared.runtime.http import listen
-from shared.runtime.invariants import INVARIANTS
 from shared.runtime.settings import Settings
 from shared.runtime.wiring.embedded import Stored
 
-State = Literal["ok", "warn", "fail"]
 _LEAST_FREE_BYTES = 200 * 1024 * 1024
 _GOOD_FREE_BYTES = 2 * 1024 * 1024 * 1024
 _DATABASE = "integr8s.db"
-_SHOWN = 5
-"""Violations of one invariant that are named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, how it is, what was seen, what helps."""
-
-    check: str
-    state: State
-    seen: str
-    remedy: str = ""
 
 
 def run(*, json: bool) -> int:
     """Check everything and print it; return the exit code."""
-    found = []
-    for finding in findings():
-        found.append(finding)
-        if not json:
-            _print(finding)
-    if json:
-        show_json({"findings": [asdict(finding) for finding in found]})
-    failures = sum(finding.state == "fail" for finding in found)
-    if not json:
-        warnings = sum(finding.state == "warn" for finding in found)
-        verdict = "everything holds" if not failures else f"{failures} failed"
-        sys.stdout.write(f"\n{verdict}, {warnings} to look at\n")
-    return FAILED if failures else 0
-
-
-def _print(finding: Finding) -> None:
-    colours = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
-    state = finding.state.ljust(4)
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):  # noqa: TID251 - of the terminal
-        state = f"{colours[finding.state]}{state}\x1b[0m"
-    sys.stdout.write(f"{state}  {finding.check:<16}{finding.seen}\n")
-    if finding.remedy and finding.state != "ok":
-        sys.stdout.write(f"{'':22}-> {finding.remedy}\n")
-    sys.stdout.flush()
+    return show(findings(), json=json)
 
 
 def findings() -> Iterator[Finding]:
     """Yield the findings one by one; the later ones take longer."""
+    with suppress(StartupError):  # which the machine's own findings come before
+        if (settings := Settings.read()).enable_event_streaming:
+            from gateway.cli import doctor_cluster
+
+            yield from doctor_cluster.findings(settings)
+            return
     yield _python()
     yield _bubblewrap()
     yield _user_namespaces()
@@ -260,31 +230,6 @@ async def _judge(stored: Stored, *, changed: datetime) -> Sequence[Finding]:
     evidence = await gather(stored.collections, stored.log, groups=groups, pods=(), at=now)
     # Nothing can come in time while nothing runs.
     evidence = replace(evidence, faults=[Fault("nothing ran", changed, now)])
-    found = []
-    for invariant in INVARIANTS:
-        if not invariant.read_only:
-            continue
-        violations = invariant.check(evidence)
-        seen = "; ".join(str(violation) for violation in violations[:_SHOWN])
-        more = f" and {len(violations) - _SHOWN} more" if len(violations) > _SHOWN else ""
-        name = f"invariant {invariant.number}"
-        if violations:
-            remedy = "Keep a copy of the data directory and report it: this must not happen."
-            found.append(Finding(name, "fail", f"{invariant.rule} {seen}{more}", remedy))
-        else:
-            found.append(Finding(name, "ok", invariant.rule))
-    return [*found, *_leftovers(evidence.documents)]
-
-
-def _leftovers(documents: Mapping[str, Sequence[Mapping[str, object]]]) -> Iterator[Finding]:
-    parked = [one for one in documents.get("dead_letters", ()) if one["status"] == "parked"]
-    if parked:
-        remedy = "Look at why they failed; they wait for an administrator."
-        yield Finding("dead letters", "warn", f"{len(parked)} are parked", remedy)
-    executions = documents.get("executions", ())
-    unfinished = sum(one["status"] in _UNFINISHED for one in executions)
-    seen = f"{len(executions)}, of which {unfinished} go on at the next start"
-    yield Finding("executions", "ok", seen)
-
-
-_UNFINISHED = frozenset({"queued", "scheduled", "launching", "running"})
+    remedy = "Keep a copy of the data directory and report it: this must not happen."
+    found = judged(violations_in(evidence), remedy=remedy)
+    return [*found, *leftovers(evidence.documents, go_on="go on at the next start")]

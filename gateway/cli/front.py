@@ -1,5 +1,7 @@
 """What the gateway is given of the runtime: its ports and its settings."""
 
+from datetime import timedelta
+
 from pydantic import ValidationError
 
 from functions.submit.handler import Needs
@@ -50,6 +52,7 @@ def settings_of(settings: Settings) -> GatewaySettings:
                 "admin_username": settings.admin_username,
                 "admin_password": settings.admin_password,
                 "rate_limit_enabled": settings.rate_limit_enabled,
+                "stream_longest": timedelta(seconds=settings.stream_longest_seconds),
             }
         )
     except ValueError as error:

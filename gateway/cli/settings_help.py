@@ -4,6 +4,7 @@ import os
 import sys
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -49,7 +50,17 @@ def _set_to(variable: str) -> str:
     value = os.environ.get(variable)  # noqa: TID251 - shows what the environment says
     if value is None:
         return ""
-    return "(secret)" if variable.endswith(("_PASSWORD", "_KEY")) else value
+    return "(secret)" if variable in _secrets() else value
+
+
+def _secrets() -> frozenset[str]:
+    """Return the variables that are not shown: addresses with a password in them are among them."""
+    found = {
+        f"{PREFIX}{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if SecretStr in (field.annotation, *get_args(field.annotation))
+    }
+    return frozenset({*found, "INTEGR8S_API_KEY"})
 
 
 def show() -> int:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+State = Literal["made", "same", "changed", "differs"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -10,9 +12,9 @@ class Finding:
 
     subject: str
     """For example `topic execution_events`."""
-    state: Literal["made", "same", "changed", "differs"]
+    state: State
     """`differs`: it is not as it should be, and changing it is not ours to do."""
     seen: str = ""
     """What it is like, with the numbers."""
     remedy: str = ""
-    """What an operator can do; only where it differs."""
+    """What an operator can do where it differs, or where it is right and still worth a look."""

@@ -10,12 +10,13 @@ from datetime import timedelta
 from shared.domain.errors import StartupError, TemporaryError
 from shared.runtime.functions import SLUGS, Function, load
 from shared.runtime.logs import JsonLines, log_to
-from shared.runtime.process import leaving, loop_factory, spare_the_collector
+from shared.runtime.process import leaving, loop_factory, spare_the_collector, unless
 from shared.runtime.settings import Settings
 from shared.runtime.wiring.engines import Engines, open_engines
 
 _LOG = logging.getLogger("shared.runtime")
 _DRAIN = timedelta(seconds=10)
+_SAY_EVERY = timedelta(seconds=5)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +66,8 @@ async def pump(slug: str, settings: Settings) -> None:
     health = HealthServer(engines.readiness)
     try:
         if settings.enable_event_streaming:
-            await health.start(settings.health_port)
+            port = await health.start(settings.health_port)
+            _LOG.info("whether it is ready is told at port %d", port, extra={"function": slug})
         if not await _ready(engines, asked, prove=function.spec.starts_scripts):
             return
         replica = Replica(slug, engines.ports)
@@ -79,16 +81,17 @@ async def pump(slug: str, settings: Settings) -> None:
 
 
 async def _ready(engines: Engines, asked: asyncio.Event, *, prove: bool) -> bool:
-    """Return whether work may begin; False if the process is asked to stop before it may."""
+    """Return whether work may begin; False if the process is asked to stop before it may.
+
+    Raises:
+        StartupError: It never may.
+    """
     while await engines.wait(asked):
         try:
-            if prove:
-                await engines.prove_isolation()
+            return not prove or await unless(asked, engines.prove_isolation())
         except TemporaryError as error:
             _LOG.warning("the isolation of scripts could not be tested: %s", error)
-            await engines.ports.clock.sleep(error.retry_after)
-        else:
-            return True
+            await unless(asked, engines.ports.clock.sleep(max(error.retry_after, _SAY_EVERY)))
     return False
 
 
@@ -98,28 +101,26 @@ async def http(slug: str, settings: Settings, *, host: str | None, port: int | N
     Raises:
         StartupError: The port is taken, or an engine cannot be used here.
     """
-    from shared.runtime.http import Server, create_app, listen  # noqa: PLC0415 - see above
+    from shared.runtime.http import create_app, listen  # noqa: PLC0415 - see above
+    from shared.runtime.serving import serve  # noqa: PLC0415 - see above
 
     asked = leaving()
-    opened = listen(host or settings.host, settings.port if port is None else port)
     function: Function = load(slug)
-    engines = await open_engines(settings, function.spec.needs)
-    try:
-        ports = engines.ports
-        needs = ports.fill(function.spec.needs)
-        app = create_app(function, needs, clock=ports.clock, readiness=engines.readiness)
-        server = Server(app, drain=_DRAIN)
-        serving = asyncio.create_task(server.run_on(opened))
-        waiting = asyncio.create_task(asked.wait())
-        # The socket listens already: whoever connects from now on is answered.
-        address = "{}:{}".format(*opened.getsockname()[:2])
-        _LOG.info("%s takes events at %s", slug, address, extra={"function": slug})
-        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        server.stop()
-        await serving
-    finally:
-        await engines.close()
+    with listen(host or settings.host, settings.port if port is None else port) as opened:
+        engines = await open_engines(settings, function.spec.needs)
+        try:
+            # Nothing is taken before it is proven that scripts reach nothing; all else may be away.
+            if function.spec.starts_scripts and not await _ready(engines, asked, prove=True):
+                return
+            ports = engines.ports
+            needs = ports.fill(function.spec.needs)
+            app = create_app(function, needs, clock=ports.clock, readiness=engines.readiness)
+            address = "{}:{}".format(*opened.getsockname()[:2])
+            _LOG.info("%s takes events at %s", slug, address, extra={"function": slug})
+            preparing = _ready(engines, asked, prove=False)
+            await serve(app, opened, asked=asked, drain=_DRAIN, preparing=preparing)
+        finally:
+            await engines.close()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ an answer than a prober would: an engine that hangs is as good as one that is go
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Set
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 
 from shared.domain.errors import PermanentError, StartupError, TemporaryError
 from shared.ports.clock import Clock
@@ -41,6 +41,7 @@ class EngineChecks:
         self._clock = clock
         self._engines = {name: _Engine(name, check, clock) for name, check in checks.items()}
         self._asking_on: asyncio.Task[None] | None = None
+        self._said_at = float("-inf")
 
     async def states(self) -> Mapping[str, str]:
         """Return how each engine is: ok, degraded or down."""
@@ -76,46 +77,44 @@ class EngineChecks:
         await asyncio.gather(*(engine.close() for engine in self._engines.values()))
 
     async def _start(self) -> None:
-        needed = self._engines.keys() - _SPARED
-        away = await self._look(self._engines.keys(), needed=needed)
+        names = frozenset(self._engines)
+        away = await self._look(names, needed=names - _SPARED)
         if away:
             self._asking_on = asyncio.create_task(self._look_on(away))
 
-    async def _look(self, names: Set[str], *, needed: Set[str]) -> Set[str]:
+    async def _look(self, names: frozenset[str], *, needed: frozenset[str]) -> frozenset[str]:
         """Ask until nothing is away that is needed; return what still is.
 
         Raises:
             StartupError: One of them will never serve this process.
         """
-        said_at: datetime | None = None
-        away = names
         while True:
-            away = await self._away(away, said_at)
-            if away and self._is_due(said_at):
-                said_at = self._clock.now()
-            if not away & needed:
-                return away
+            away = await self._away(names)
+            if away and self._clock.monotonic() - self._said_at >= _SAY_EVERY.total_seconds():
+                self._said_at = self._clock.monotonic()
+                _say(away)
+            names = frozenset(away)
+            if not names & needed:
+                return names
             await self._clock.sleep(_LOOK_EVERY)
 
-    async def _away(self, names: Set[str], said_at: datetime | None) -> Set[str]:
-        """Ask engines; return which of them do not answer, and say so if it is time to."""
+    async def _away(self, names: frozenset[str]) -> Mapping[str, str]:
+        """Ask engines; return why each one that does not answer does not."""
         asked = sorted(names)
         reasons = await asyncio.gather(*(self._engines[name].reason() for name in asked))
-        away = {name: why for name, why in zip(asked, reasons, strict=True) if why}
-        if self._is_due(said_at):
-            for name, why in away.items():
-                doing = "going on without" if name in _SPARED else "waiting for"
-                _LOG.warning("%s the %s: %s", doing, _spoken(name), why)
-        return away.keys()
+        return {name: why for name, why in zip(asked, reasons, strict=True) if why}
 
-    def _is_due(self, said_at: datetime | None) -> bool:
-        return said_at is None or self._clock.now() - said_at >= _SAY_EVERY
-
-    async def _look_on(self, names: Set[str]) -> None:
+    async def _look_on(self, names: frozenset[str]) -> None:
         try:
             await self._look(names, needed=names)
         except StartupError as error:
             _LOG.error("%s", error)
+
+
+def _say(away: Mapping[str, str]) -> None:
+    for name, why in away.items():
+        doing = "going on without" if name in _SPARED else "waiting for"
+        _LOG.warning("%s the %s: %s", doing, _spoken(name), why)
 
 
 class _Engine:

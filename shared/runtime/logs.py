@@ -14,7 +14,7 @@ _SECRETS = (
     (re.compile(r"\bi8s_[\w-]{4,}"), "i8s_***"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "***"),
     (re.compile(r"(?i)\b(bearer)\s+[^\s\"']+"), r"\1 ***"),
-    (re.compile(r"(://[^/\s:@]+:)[^@\s/]+@"), r"\1***@"),
+    (re.compile(r"(://[^/\s:@]*:)[^@\s/]+@"), r"\1***@"),
     (
         re.compile(
             r"(?i)([\"']?\b[\w-]*(?:password|secret|token|cookie|authorization|api[_-]?key)\b"

@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -22,6 +23,21 @@ def leaving() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, event.set)
     return event
+
+
+async def unless(asked: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do some work, which ends at once if the process is asked to stop; say whether it was done."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.wait({working, stopping})
 
 
 def spare_the_collector() -> None:

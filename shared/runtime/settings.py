@@ -2,18 +2,28 @@
 
 import contextlib
 import os
+import re
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.domain.errors import StartupError
 from shared.domain.execution_settings import ExecutionSettings
+from shared.domain.runtimes import LANGUAGES
 
 _LOCAL_SHARE = ".local/share/integr8s"
+_SERVER = re.compile(r"\s*(\[[0-9a-fA-F:.]+\]|[^\s:]+):\d{1,5}\s*")
 
 
 def _default_data_dir() -> Path:
@@ -52,8 +62,10 @@ class Settings(BaseSettings):
     """Serves the OpenAPI document; never for production."""
     secure_cookies: bool = False
     """Cookies only over TLS; must be on unless listening on a loopback address."""
-    log_level: str = "INFO"
-    """Least severity that is logged: DEBUG, INFO, WARNING, ERROR."""
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
+    ] = "INFO"
+    """Least severity that is logged: DEBUG, INFO, WARNING, ERROR, CRITICAL."""
     max_concurrent_executions: int = Field(default=10, ge=1, le=100)
     """Slots: scripts that run at once."""
     max_concurrent_per_user: int = Field(default=5, ge=1, le=100)
@@ -76,6 +88,10 @@ class Settings(BaseSettings):
     """Cluster: processor share that is set aside for one script."""
     memory_request: str = Field(default="128Mi", pattern=r"^\d{1,9}(Ki|Mi|Gi)$")
     """Cluster: memory that is set aside for one script."""
+
+    stream_longest_seconds: int = Field(default=0, ge=0)
+    """A stream that was open for almost this long is asked to connect again; 0: never. Where a
+    proxy cuts requests after a fixed time, such as Knative after 600 s, choose less than that."""
 
     enable_event_streaming: bool = False
     """The cluster profile: Kafka, MongoDB, Redis and Kubernetes instead of this machine alone."""
@@ -119,6 +135,25 @@ class Settings(BaseSettings):
     health_port: int = Field(default=8080, ge=0, le=65535)
     """Cluster: where a pump tells whether it lives and whether it is ready."""
 
+    @field_validator("kafka_servers")
+    @classmethod
+    def _names_brokers(cls, servers: str) -> str:
+        for server in servers.split(","):
+            if not _SERVER.fullmatch(server):
+                raise ValueError("write host:port, with commas between several brokers")
+        return servers
+
+    @field_validator("runtime_images")
+    @classmethod
+    def _runs_what_is_known(cls, images: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for name, versions in images.items():
+            known = LANGUAGES[name].versions if name in LANGUAGES else ()
+            if not known:
+                raise ValueError(f"{name} is none of {', '.join(LANGUAGES)}")
+            if not versions or set(versions) - set(known):
+                raise ValueError(f"{name} has versions {', '.join(known)}; name at least one")
+        return images
+
     @classmethod
     def read(cls) -> "Settings":
         """Read the environment.
@@ -128,14 +163,13 @@ class Settings(BaseSettings):
         """
         try:
             return cls()
+        except SettingsError as error:
+            # Raised before anything is checked, where the value is no JSON.
+            raise _unusable("RUNTIME_IMAGES", "it is not JSON") from error
         except ValidationError as error:
             first = error.errors()[0]
-            path = "_".join(str(part) for part in first["loc"]).upper()
-            name = path if path in ("PORT", "INTEGR8S_PORT") else f"INTEGR8S_{path}"
-            raise StartupError(
-                f"{name} is not usable: {first['msg']}.",
-                remedy="Correct it; `integr8s settings-help` lists every setting.",
-            ) from error
+            path = "_".join(str(part) for part in first["loc"][:1]).upper()
+            raise _unusable(path, first["msg"].removeprefix("Value error, ")) from error
 
     @cached_property
     def execution(self) -> ExecutionSettings:
@@ -183,3 +217,11 @@ class Settings(BaseSettings):
             os.fsync(file.fileno())
         aside.rename(path)
         return key
+
+
+def _unusable(name: str, why: str) -> StartupError:
+    variable = name if name in ("PORT", "INTEGR8S_PORT") else f"INTEGR8S_{name}"
+    return StartupError(
+        f"{variable} is not usable: {why}.",
+        remedy="Correct it; `integr8s settings-help` lists every setting.",
+    )

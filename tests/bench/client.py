@@ -164,7 +164,12 @@ class Client:
     ) -> Self:
         """Connect twice."""
         requests = await Connection.open(host, port, key, route=route)
-        return cls(requests, await Connection.open(host, port, key, route=route))
+        try:
+            streams = await Connection.open(host, port, key, route=route)
+        except BaseException:
+            requests.close()
+            raise
+        return cls(requests, streams)
 
     async def submit(
         self,

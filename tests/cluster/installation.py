@@ -105,13 +105,15 @@ class Installation(Ledger):
         deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
         while True:
             try:
+                if self._client is None:
+                    await self.reconnect()
                 return await self.asking.get(path)
-            except (ConnectionError, Refused) as error:
+            except (OSError, Refused) as error:
                 is_passing = not isinstance(error, Refused) or error.status in PASSING
                 if not is_passing or asyncio.get_running_loop().time() > deadline:
                     raise
+            self.hang_up()
             await pause(0.2)
-            await self.reconnect()
 
     def route(self, service: str) -> Route:
         """Return the way to one of our Knative Services."""

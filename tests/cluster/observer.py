@@ -127,11 +127,15 @@ def _memory(text: str) -> int:
 
 
 def _ended_at(pod: Any) -> datetime | None:
+    """Return since when its script does not run any more, or is known never to run."""
     for status in pod.status.container_statuses or ():
-        if status.state.terminated is not None:
-            finished: datetime | None = status.state.terminated.finished_at
+        terminated, waiting = status.state.terminated, status.state.waiting
+        if terminated is not None and terminated.finished_at is not None:
+            finished: datetime = terminated.finished_at
             return finished
-    return None
+        if waiting is not None and "Error" in (waiting.reason or ""):
+            return _now()
+    return _now() if pod.status.phase in ("Failed", "Succeeded") else None
 
 
 def _deeds(pod: _Seen, outputs: Mapping[str, bytes]) -> list[Deed]:
@@ -172,7 +176,8 @@ def creations(audit_log: Path, namespace: str) -> Counter[str]:
             about = event.get("objectRef", {})
             is_pod = about.get("resource") == "pods" and not about.get("subresource")
             is_made = event["verb"] == "create" and event["responseStatus"]["code"] == 201
-            is_ours = about.get("namespace") == namespace and about["name"].startswith("exec-")
+            name = about.get("name", "")  # the server makes up some, but never one of ours
+            is_ours = about.get("namespace") == namespace and name.startswith("exec-")
             if is_pod and is_made and is_ours:
-                made[about["name"]] += 1
+                made[name] += 1
     return made

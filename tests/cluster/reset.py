@@ -4,7 +4,11 @@ from contextlib import suppress
 from time import monotonic
 
 from kafka.admin import KafkaAdminClient
-from kafka.errors import GroupIdNotFoundError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
+    UnknownTopicOrPartitionError,
+)
 from pymongo import MongoClient
 
 from shared.events.topics import Topic
@@ -27,12 +31,27 @@ async def reset(settings: Settings) -> None:
     admin = KafkaAdminClient(bootstrap_servers=settings.kafka_servers.split(","))
     try:
         for slug in SLUGS:
-            with suppress(GroupIdNotFoundError):
-                admin.delete_groups([slug])
+            await _delete_group(admin, slug)
         ours = {topic.value for topic in Topic}
         await _delete_topics(admin, ours)
     finally:
         admin.close()
+
+
+async def _delete_group(admin: KafkaAdminClient, group: str) -> None:
+    deadline = monotonic() + _GONE_SECONDS
+    while True:
+        try:
+            admin.delete_groups([group])
+        except GroupIdNotFoundError:
+            return
+        except CoordinatorNotAvailableError:
+            # A broker that never had a group makes the topic of all groups only now.
+            if monotonic() > deadline:
+                raise
+            await pause(0.3)
+        else:
+            return
 
 
 async def _delete_topics(admin: KafkaAdminClient, ours: set[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.installation import Installation
 from tests.ledger import until
 
-pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ASLEEP_SECONDS = 120
 POSTER = "/tests/cluster"

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 
 import pytest
@@ -15,7 +15,14 @@ from tests.engines import catalogue, process
 from tests.engines.engine import Engine
 from tests.ledger import ends_of, now, pause, submit_surely
 
-pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [
+    *(pytest.mark.integration, pytest.mark.timeout(900)),
+    # kafka-python leaves the sockets of refused connections to the collector; the start of the
+    # broker asks until it is there.
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 _REST_SECONDS = 240
 _SCRIPTS = (
@@ -53,7 +60,9 @@ async def _load(world: Installation, count: int, key: str) -> list[str]:
     return [execution_id for execution_id in found if execution_id is not None]
 
 
-async def _ends_well(world: Installation, ids: Sequence[str]) -> None:
+async def _ends_well(
+    world: Installation, ids: Sequence[str], *, but: Collection[tuple[str, str | None]] = ()
+) -> None:
     """Wait until all is over and judge it.
 
     Raises:
@@ -63,7 +72,7 @@ async def _ends_well(world: Installation, ids: Sequence[str]) -> None:
     made = {name: count for name, count in world.creations().items() if count > 1}
     assert made == {}, f"pods that were made twice, by the audit log: {made}"
     assert await world.violations() == []
-    assert ends_of(known, ids) == _WELL
+    assert ends_of(known, ids) <= _WELL | set(but)
 
 
 async def test_every_function_is_killed_while_fifty_scripts_run(
@@ -132,4 +141,6 @@ async def test_an_engine_fails_during_load(
 
     assert process.running(name.partition("-")[0])
     ids = await loading
-    await _ends_well(world, ids)
+    # A container that was being made when its node failed is never made again, and says so.
+    lost = {("error", "system_error"), ("failed", "system_error")} if "kubelet" in name else set()
+    await _ends_well(world, ids, but=lost)

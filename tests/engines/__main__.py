@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +18,8 @@ from tests.engines.engine import Engine, EngineError, say
 
 _MEBIBYTE = 1024 * 1024
 _INTERRUPTED = 130
+_REQUIRE = "INTEGR8S_REQUIRE_ENGINES"
+"""Set where a tier that is skipped for want of a tool must not go unnoticed."""
 _DESCRIPTION = """\
 The real engines that the project runs on, started on this machine without containers.
 
@@ -98,6 +100,10 @@ def _start(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     if not given.program:
         raise EngineError("run takes a command: python -m tests.engines run redis -- COMMAND")
+    missing = doctor.lacks(given.names or catalogue.NAMES)
+    if missing and not os.environ.get(_REQUIRE):  # noqa: TID251 - a test runner has no settings
+        say(f"SKIPPED: {shlex.join(given.program)}\n{_list_of(missing)}")
+        return 0
     _refuse_gaps(given)
     engines = _chosen(given)
     for_us = [engine for engine in reversed(engines) if not _is_running(engine)]
@@ -206,10 +212,14 @@ def _run_program(command: Sequence[str], settings: Mapping[str, str]) -> int:
     """Run a program to its end; return its exit code, as a shell would."""
     environment = {**os.environ, **settings}  # noqa: TID251 - passed on to a process
     try:
-        code = subprocess.run(command, env=environment, check=False).returncode
+        program = subprocess.Popen(command, env=environment)
     except OSError as error:
         raise EngineError(f"{command[0]} cannot be run: {error}") from error
-    return code if code >= 0 else 128 - code
+    while True:
+        # Ctrl-C goes to the program as well, which may have much to put away before it ends.
+        with suppress(KeyboardInterrupt):
+            code = program.wait()
+            return code if code >= 0 else 128 - code
 
 
 def _to_stop(names: Sequence[str]) -> list[Engine]:

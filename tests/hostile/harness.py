@@ -28,6 +28,9 @@ SLOTS = 16
 BASE_UID = 200_000 + os.getpid() % 10_000 * SLOTS
 """Of this test process alone, so that suites that run side by side do not count each other."""
 
+_PODS = ("/kubelet/", "/containerd/", "/netns/")
+"""Parts of the paths at which a kubelet and its runtime mount things, at any moment."""
+
 needs_sandbox = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap (bwrap) is not installed"
 )
@@ -137,6 +140,11 @@ class Seen:
         return end
 
     @property
+    def last(self) -> Pod:
+        """The state that was said last."""
+        return [item for item in self.items if isinstance(item, Pod)][-1]
+
+    @property
     def chunks(self) -> list[PodOutput]:
         """All live output."""
         return [item for item in self.items if isinstance(item, PodOutput)]
@@ -172,6 +180,10 @@ class Watch:
     async def _follow(self, cluster: Cluster) -> None:
         async for item in cluster.watch():
             self.pods.setdefault(item.name, Seen()).items.append(item)
+
+    def is_over(self) -> bool:
+        """Say whether it has ended, which by itself it never does."""
+        return self._task.done()
 
     def of(self, name: str) -> Seen:
         """Return what was said about a pod so far."""
@@ -245,10 +257,16 @@ def footprint() -> Footprint:
     """Count what exists now: processes of ours or of our slots, mounts, leaves, descriptors."""
     return Footprint(
         processes=_processes(),
-        mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        mounts=_mounts(),
         groups=len(leaves(os.getpid())),
         descriptors=len(os.listdir("/proc/self/fd")),  # noqa: PTH208
     )
+
+
+def _mounts() -> int:
+    """Count what is mounted, but for the pods of a cluster on the same machine."""
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return sum(not any(part in point for part in _PODS) for point in points)
 
 
 def _processes() -> int:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from shared.adapters.kubernetes.job import INIT
 from shared.adapters.kubernetes.options import KubernetesOptions
+from shared.domain.errors import StartupError
 from shared.ports.cluster import Limits, PodSpec, Runtime
 
 SECONDS: Final = timedelta(seconds=10)
@@ -27,7 +28,7 @@ _CHECKS: Final[Mapping[str, Sequence[str]]] = {
     "uid": ("capabilities", "no_new_privileges", "init_closed"),
     "files": ("root_writable", "token", "scratch"),
 }
-"""Which checks speak for a layer."""
+"""Which checks speak for a layer that every executor needs."""
 _FINDING: Final = re.compile(r"(ok|bad|reached|shut) (\S+) ?(.*)")
 
 
@@ -88,39 +89,52 @@ def spec(name: str, image: str, targets: Mapping[str, str]) -> PodSpec:
 
 def layers(options: KubernetesOptions, found: Found | None) -> dict[str, str]:
     """Return how each layer is kept; `none` where a canary has seen that it is not."""
+    broken = found.broken if found is not None else {}
     own_uid = options.first_uid is not None
     told = {
         "memory": "control group of the container",
         "cpu": "control group of the container",
-        "processes": _processes(options, found),
-        "user": "namespace" if options.host_users is False else "the node's",
+        "processes": "rlimit of the pod's own uid" if own_uid else "process 1 ends the run",
+        "user": "the node's",
         "uid": "per pod" if own_uid else "1000",
         "filter": "seccomp, the runtime's and ours",
-        "network": "policy of the namespace, unproven",
+        "network": _network(options, found),
         "processes seen": "namespace",
         "files": "read-only image, memory-backed scratch",
         "clock": "process 1",
     }
-    if not options.internet_sockets:
-        told["network"] = "seccomp, no internet sockets"
-    if found is None:
-        return told
-    if options.internet_sockets:
-        told["network"] = "none" if found.reached else "policy of the namespace"
+    if options.host_users is False and "user_namespace" not in broken:
+        told |= {"user": "namespace", "processes": "rlimit in the pod's own user namespace"}
     for layer, checks in _CHECKS.items():
-        if any(check in found.broken for check in checks):
+        if any(check in broken for check in checks):
             told[layer] = "none"
     return told
 
 
-def _processes(options: KubernetesOptions, found: Found | None) -> str:
-    """Say who counts: the kernel by uid where that is one pod's own, else process 1."""
-    if options.first_uid is not None:
-        return "rlimit of the pod's own uid"
-    if options.host_users is False:
-        return "rlimit in the pod's own user namespace"
-    del found
-    return "process 1 ends the run"
+def refuse_unsafe(found: Found) -> None:
+    """Refuse a cluster whose pods lack what every executor needs.
+
+    The network is another matter: whether it may be open is the operator's to say.
+
+    Raises:
+        StartupError: A check did not hold.
+    """
+    needed = [check for checks in _CHECKS.values() for check in checks]
+    broken = {check: seen for check, seen in found.broken.items() if check in needed}
+    if broken:
+        told = ", ".join(f"{check} ({seen})" for check, seen in sorted(broken.items()))
+        raise StartupError(
+            f"A pod like those of scripts is not kept in: {told}.",
+            remedy="Use nodes whose runtime applies seccomp and the pod's security context.",
+        )
+
+
+def _network(options: KubernetesOptions, found: Found | None) -> str:
+    if found is not None and found.reached:
+        return "none"
+    if not options.internet_sockets:
+        return "seccomp, no internet sockets"
+    return "policy of the namespace" + (", unproven" if found is None else "")
 
 
 def found_in(output: bytes) -> Found:

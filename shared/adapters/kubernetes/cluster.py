@@ -259,6 +259,7 @@ class KubernetesCluster:
         with canary.listening(self._api.server) as peer:
             targets = canary.targets(self._api.server, peer)
             self._found = await trial.run(targets, program=program, call_filter=call_filter)
+        canary.refuse_unsafe(self._found)
         return self._found.reached
 
     async def isolation(self) -> Isolation:

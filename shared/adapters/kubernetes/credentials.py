@@ -80,7 +80,14 @@ class _TokenFile:
 
 
 def _of_file(kubeconfig: Path | None) -> Credentials:
-    from kubernetes import client, config  # noqa: PLC0415 - see _of_account
+    try:
+        from kubernetes import client, config  # noqa: PLC0415 - see _of_account
+    except ImportError as error:
+        raise StartupError(
+            "There is no service account here, and nothing that reads a kubeconfig.",
+            remedy="Let the pod have its account's token (automountServiceAccountToken); outside"
+            " of a cluster install integr8s[cluster].",
+        ) from error
 
     found: Any = client.Configuration()
     load: Any = config.load_kube_config
@@ -88,7 +95,7 @@ def _of_file(kubeconfig: Path | None) -> Credentials:
         load(str(kubeconfig) if kubeconfig is not None else None, client_configuration=found)
     except (config.ConfigException, OSError) as error:
         raise StartupError(
-            f"There is no way to the API server: {error}.",
+            f"There is no way to the API server: {str(error).rstrip('.')}.",
             remedy="Run in a pod with a service account, or set KUBECONFIG.",
         ) from error
     return Credentials(

@@ -1,40 +1,39 @@
-"""What KEDA and Kubernetes say about the functions' replicas, for the gateway's view of them.
+"""What KEDA and Kubernetes say about the functions' replicas, for who looks at them.
 
-Two plain requests with the pod's own account: the official client would cost the gateway half a
-second of its start.
+Two plain requests: the official client would cost the gateway half a second of its start.
 """
 
-import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import httpx2
-
-from shared.domain.errors import TemporaryError
+from shared.adapters.kubernetes import credentials
+from shared.adapters.kubernetes.api import Answer, ApiServer
+from shared.domain.errors import StartupError, TemporaryError
 from shared.ports.scaling import Workload
 
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where the kubelet keeps the pod's token, which it renews, and the certificate of the API."""
-_API = "https://kubernetes.default.svc"
-_PATIENCE = timedelta(seconds=5)
 _SELECTOR = "app=integr8s"
+_A_WHILE = timedelta(seconds=10)
+"""A wait where a person has to act first."""
 
 
 class KubernetesWorkloads:
     """Reads Deployments and ScaledObjects of one namespace."""
 
-    def __init__(self, namespace: str, *, account: Path = _ACCOUNT, api: str = _API) -> None:
-        """Prepare; nothing is connected yet."""
-        self._namespace, self._account, self._api = namespace, account, api
-        self._client: httpx2.AsyncClient | None = None
+    def __init__(self, namespace: str, *, api: ApiServer | None = None) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            namespace: Where the functions are.
+            api: The API server; the one that this process finds if not given.
+        """
+        self._namespace, self._api = namespace, api
 
     async def all(self) -> Sequence[Workload]:
         """Return every function that KEDA scales, by slug.
 
         Raises:
-            TemporaryError: The API gave no answer, or this process may not ask it.
+            TemporaryError: There was no answer, this process may not ask, or KEDA is missing.
         """
         keda, apps = "/apis/keda.sh/v1alpha1", "/apis/apps/v1"
         scaled = await self._list(f"{keda}/namespaces/{self._namespace}/scaledobjects")
@@ -47,33 +46,28 @@ class KubernetesWorkloads:
 
     async def close(self) -> None:
         """Hang up."""
-        if self._client is not None:
-            await self._client.aclose()
+        if self._api is not None:
+            await self._api.close()
 
     async def _list(self, path: str) -> Sequence[Mapping[str, Any]]:
         try:
-            token = (self._account / "token").read_text(encoding="ascii").strip()
-            answer = await self._connected().get(
-                path,
-                params={"labelSelector": _SELECTOR},
-                headers={"Authorization": f"Bearer {token}"},
-            )
-        except OSError as error:
-            raise TemporaryError("this process has no account at the Kubernetes API") from error
-        except httpx2.HTTPError as error:
-            raise TemporaryError(f"the Kubernetes API gave no answer: {error!r:.200}") from error
-        if answer.status_code != httpx2.codes.OK:
-            raise TemporaryError(f"the Kubernetes API answered {answer.status_code} to {path}")
-        items: Sequence[Mapping[str, Any]] = answer.json()["items"]
-        return items
+            return await self._connected().all(path, _SELECTOR)
+        except TemporaryError as error:
+            cause = error.__cause__
+            if isinstance(cause, Answer) and cause.is_gone and "keda.sh" in path:
+                raise TemporaryError(
+                    "this cluster has no ScaledObjects: install KEDA, then apply keda/",
+                    retry_after=_A_WHILE,
+                ) from error
+            raise
 
-    def _connected(self) -> httpx2.AsyncClient:
-        if self._client is None:
-            trusted = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
-            self._client = httpx2.AsyncClient(
-                base_url=self._api, verify=trusted, timeout=_PATIENCE.total_seconds()
-            )
-        return self._client
+    def _connected(self) -> ApiServer:
+        if self._api is None:
+            try:
+                self._api = ApiServer(credentials.find())
+            except StartupError as error:
+                raise TemporaryError(f"{error}", retry_after=_A_WHILE) from error
+        return self._api
 
 
 def _workload(scaled: Mapping[str, Any], replicas: Mapping[str, int]) -> Workload:

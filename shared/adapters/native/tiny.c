@@ -118,7 +118,7 @@ ssize_t read(int fd, void *to, size_t n) { return CALL(read, fd, to, n); }
 ssize_t write(int fd, const void *from, size_t n) { return CALL(write, fd, from, n); }
 int close(int fd) { return (int)CALL(close, fd); }
 int dup2(int from, int to) { return (int)CALL(dup2, from, to); }
-int pipe2(int *ends, int flags) { return (int)CALL(pipe2, ends, flags); }
+int pipe2(int ends[2], int flags) { return (int)CALL(pipe2, ends, flags); }
 int chdir(const char *path) { return (int)CALL(chdir, path); }
 int mkdir(const char *path, mode_t mode) { return (int)CALL(mkdir, path, mode); }
 int stat(const char *path, struct stat *found) { return (int)CALL(stat, path, found); }

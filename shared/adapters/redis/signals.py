@@ -70,10 +70,10 @@ class RedisSignals:
         Raises:
             StartupError: The URL is not one, or there is no such file.
         """
-        if "://" in str(address):
+        if isinstance(address, str):
             answer, connect = patience or NETWORK_PATIENCE, patience or CONNECT_PATIENCE
             limits = _limits(answer, connect, connections)
-            client = Redis.from_pool(pool_of(str(address), ca_file=ca_file, **limits))
+            client = Redis.from_pool(pool_of(address, ca_file=ca_file, **limits))
             return cls(client, clock=clock, patience=answer, connect_patience=connect)
         patience = patience or PATIENCE
         pool = BlockingConnectionPool(
@@ -205,5 +205,5 @@ def _refuse(error: RedisError) -> None:
         message = f"The certificate of Redis is not trusted: {cause.verify_message}."
         raise StartupError(message, remedy=CA_REMEDY) from error
     if cause is not None:
-        message = f"Redis refuses this process: {cause}."
+        message = f"Redis refuses this process: {str(cause).rstrip('.')}."
         raise StartupError(message, remedy=_LOGIN_REMEDY) from error

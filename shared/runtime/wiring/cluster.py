@@ -5,9 +5,8 @@ right that is not used need not be given.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -18,13 +17,15 @@ from shared.adapters.mongo.documents import MongoDocuments
 from shared.adapters.mongo.store import MongoOptions, MongoStore
 from shared.adapters.system.clock import SystemClock
 from shared.adapters.system.ids import SystemIds
-from shared.domain.errors import AlreadyExists, PermanentError, StartupError, TemporaryError
+from shared.domain.errors import StartupError
 from shared.domain.runtimes import Offer
 from shared.ports.clock import Clock
 from shared.ports.cluster import Cluster
 from shared.ports.collections import COLLECTIONS
 from shared.ports.scaling import Scaling
 from shared.ports.signals import Signals
+from shared.runtime.engine_checks import Check, EngineChecks
+from shared.runtime.isolation import IsolationProof
 from shared.runtime.keda_scaling import KedaScaling
 from shared.runtime.outbox import Outbox
 from shared.runtime.ports import Ports
@@ -34,16 +35,8 @@ if TYPE_CHECKING:
     from shared.adapters.kubernetes.cluster import KubernetesCluster
     from shared.adapters.redis.signals import RedisSignals
 
-_LOG = logging.getLogger(__name__)
 _LAST_WORDS = timedelta(seconds=5)
 """How long a process that stops waits for the log to take its last events."""
-_SAY_EVERY = timedelta(seconds=5)
-_LOOK_EVERY = timedelta(milliseconds=500)
-_PROOF_HOLDS = timedelta(hours=1)
-"""How long the proof that scripts reach nothing counts; a canary costs a start two seconds."""
-
-Check = Callable[[], Awaitable[object]]
-"""Returns if an engine answers, raises TemporaryError or PermanentError if not."""
 
 
 class _Absent:
@@ -64,12 +57,13 @@ class ClusterEngines:
     log: KafkaEventLog
     store: MongoStore
     collections: Mapping[str, MongoDocuments]
+    checks: EngineChecks
     signals: "RedisSignals | None" = None
     cluster: "KubernetesCluster | None" = None
-    checks: dict[str, Check] = field(default_factory=dict)
-    closing: list[Check] = field(default_factory=list)
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What else is to be closed at the end."""
-    accept_no_policy: bool = False
+    proof: IsolationProof | None = None
+    """Of those who may start scripts."""
 
     @classmethod
     def open(cls, settings: Settings, needs: frozenset[Any]) -> Self:
@@ -97,13 +91,14 @@ class ClusterEngines:
             offer=offer_of(settings),
             settings=settings.execution,
         )
-        engines = cls(ports, log, store, kept, signals, cluster)
-        engines.accept_no_policy = settings.accept_no_policy
-        engines.checks = {"event_log": log.ping, "documents": store.ping}
+        checks: dict[str, Check] = {"event_log": log.ping, "documents": store.ping}
         if signals is not None:
-            engines.checks["signals"] = signals.ping
+            checks["signals"] = signals.ping
         if cluster is not None:
-            engines.checks["cluster"] = cluster.ping
+            checks["cluster"] = cluster.ping
+        engines = cls(ports, log, store, kept, EngineChecks(checks, clock), signals, cluster)
+        if cluster is not None:
+            engines.proof = _proof(settings, cluster, ports)
         return engines
 
     def scaling(self, settings: Settings) -> Scaling:
@@ -118,72 +113,27 @@ class ClusterEngines:
 
     async def readiness(self) -> Mapping[str, str]:
         """Return how each engine is: ok, degraded or down."""
-        states = await asyncio.gather(*(_state(check, name) for name, check in self.checks.items()))
-        return dict(zip(self.checks, states, strict=True))
+        states = await self.checks.states()
+        is_pending = self.proof is not None and self.proof.is_pending
+        return {**states, "isolation": "down"} if is_pending else states
 
     async def wait(self, leaving: asyncio.Event) -> bool:
         """Return once every engine has answered; False if this process is asked to stop first.
 
-        Says every few seconds what it waits for.
-
         Raises:
             StartupError: An engine answered, and will never serve this process.
         """
-        clock, silent_since = self.ports.clock, None
-        waiting = dict(self.checks)
-        while waiting and not leaving.is_set():
-            reasons = {name: await _reason(name, check) for name, check in waiting.items()}
-            waiting = {name: check for name, check in waiting.items() if reasons[name]}
-            if not waiting:
-                break
-            now = clock.now()
-            if silent_since is None or now - silent_since >= _SAY_EVERY:
-                silent_since = now
-                for name in waiting:
-                    _LOG.warning("waiting for the %s: %s", name.replace("_", " "), reasons[name])
-            await clock.sleep(_LOOK_EVERY)
-        if silent_since is not None and not waiting:
-            _LOG.info("every engine answers")
-        return not leaving.is_set()
+        return await self.checks.wait(leaving)
 
     async def prove_isolation(self) -> None:
         """Let no script run before a canary has failed to reach anything.
-
-        The proof counts for an hour, for all processes of the namespace: otherwise each start from
-        zero would wait for a pod.
 
         Raises:
             StartupError: The canary got out, and no setting accepts that.
             TemporaryError: An engine gave no answer.
         """
-        if self.cluster is None:
-            return
-        proofs = self.ports.documents("system_settings")
-        key, now = f"isolation:{self.cluster.namespace}", self.ports.clock.now()
-        known = await proofs.get(key)
-        if known is None or now - known["at"] >= _PROOF_HOLDS:
-            reached = sorted(await self.cluster.canary())
-            if known is None:
-                with suppress(AlreadyExists):
-                    await proofs.insert(key, {"at": now, "reached": reached})
-            else:
-                await proofs.change(key, set={"at": now, "reached": reached})
-        else:
-            reached = known["reached"]
-        if reached:
-            self._judge(reached)
-
-    def _judge(self, reached: list[str]) -> None:
-        told = ", ".join(reached)
-        if not self.accept_no_policy:
-            raise StartupError(
-                f"A pod like those of scripts reached what it must not: {told}.",
-                remedy="Use a network plugin that enforces NetworkPolicy and apply"
-                " knative/20-policies.yaml; or take sockets from scripts with"
-                " INTEGR8S_INTERNET_SOCKETS=false; or accept it with"
-                " INTEGR8S_ACCEPT_NO_POLICY=true.",
-            )
-        _LOG.warning("scripts are NOT cut off from the network: a canary reached %s", told)
+        if self.proof is not None:
+            await self.proof.bring()
 
     async def close(self) -> None:
         """Let go of the engines, in the order in which nothing is lost."""
@@ -197,6 +147,7 @@ class ClusterEngines:
             for close in self.closing:
                 engines.push_async_callback(close)
             engines.push_async_callback(self._publish_the_rest)
+            engines.push_async_callback(self.checks.close)
 
     async def _publish_the_rest(self) -> None:
         """Empty the outboxes; with a log that is away, what they hold waits for fire-timers."""
@@ -205,37 +156,6 @@ class ClusterEngines:
                 await self.ports.outbox.drain()
         except TimeoutError:
             self.ports.outbox.abandon()
-
-
-async def _state(check: Check, name: str) -> str:
-    reason = ""
-    try:
-        reason = await _reason(name, check)
-    except StartupError:
-        reason = "refused"
-    if not reason:
-        return "ok"
-    return "degraded" if name == "signals" else "down"
-
-
-async def _reason(name: str, check: Check) -> str:
-    """Return why an engine does not answer; empty where it does.
-
-    Raises:
-        StartupError: It answers, and will never serve this process.
-    """
-    try:
-        await check()
-    except TemporaryError as error:
-        return str(error)
-    except StartupError:
-        raise
-    except PermanentError as error:
-        raise StartupError(
-            f"The {name.replace('_', ' ')} refuses this process: {error}.",
-            remedy="Correct the settings; `integr8s settings-help` lists every one.",
-        ) from error
-    return ""
 
 
 def offer_of(settings: Settings) -> Offer:
@@ -304,4 +224,16 @@ def _cluster(settings: Settings, clock: Clock) -> "KubernetesCluster":
             canary_image=offer.image(any_language.name, offer.default_version(any_language.name)),
         ),
         clock=clock,
+    )
+
+
+def _proof(settings: Settings, cluster: "KubernetesCluster", ports: Ports) -> IsolationProof:
+    sockets = "any" if settings.internet_sockets else "local"
+    return IsolationProof(
+        cluster.canary,
+        # A proof without sockets says nothing about scripts that have them.
+        under=f"{cluster.namespace}:{settings.runtime_class}:{sockets}",
+        proofs=ports.documents("system_settings"),
+        clock=ports.clock,
+        accept_no_policy=settings.accept_no_policy,
     )

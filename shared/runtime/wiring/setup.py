@@ -1,10 +1,9 @@
 """What must be in Kafka and MongoDB before a function runs there."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from shared.adapters.kafka.topics import apply_topics as apply_in_kafka
-from shared.adapters.mongo.indexes import apply_indexes as apply_in_mongo
+from shared.adapters.kafka import topics as kafka_topics
+from shared.adapters.mongo import indexes as mongo_indexes
 from shared.ports.collections import COLLECTIONS
 from shared.ports.setup import Finding
 from shared.runtime.functions import SLUGS, load
@@ -20,16 +19,27 @@ async def apply_topics(settings: Settings) -> Sequence[Finding]:
         PermanentError: One refused.
         StartupError: A setting is missing or wrong.
     """
-    groups = {
-        slug: [topic.value for topic in load(slug).spec.topics]
-        for slug in SLUGS
-        if load(slug).spec.topics
-    }
-    return await apply_in_kafka(
+    return await kafka_topics.apply_topics(
         kafka_options(settings),
         profile=settings.topics_profile,
         replication=settings.topics_replication,
-        groups=groups,
+        groups=groups(),
+    )
+
+
+async def topics_drift(settings: Settings) -> Sequence[Finding]:
+    """Say what `apply_topics` would find, and change nothing.
+
+    Raises:
+        TemporaryError: No broker answered.
+        PermanentError: One refused.
+        StartupError: A setting is missing or wrong.
+    """
+    return await kafka_topics.drift(
+        kafka_options(settings),
+        profile=settings.topics_profile,
+        replication=settings.topics_replication,
+        groups=groups(),
     )
 
 
@@ -40,14 +50,20 @@ async def apply_indexes(settings: Settings) -> Sequence[Finding]:
         TemporaryError: The database gave no answer.
         StartupError: A setting is missing or wrong, or the database refuses us.
     """
-    found = await apply_in_mongo(mongo_options(settings), COLLECTIONS.values())
-    states: Mapping[str, Literal["made", "same"]] = {"created": "made", "same": "same"}
-    return [
-        Finding(
-            f"index {one.collection}.{one.index}",
-            states.get(one.state.value, "differs"),
-            one.state.value,
-            one.remedy,
-        )
-        for one in found
-    ]
+    return await mongo_indexes.apply_indexes(mongo_options(settings), COLLECTIONS.values())
+
+
+async def indexes_drift(settings: Settings) -> Sequence[Finding]:
+    """Say what `apply_indexes` would find, and change nothing.
+
+    Raises:
+        TemporaryError: The database gave no answer.
+        StartupError: A setting is missing or wrong, or the database refuses us.
+    """
+    return await mongo_indexes.drift(mongo_options(settings), COLLECTIONS.values())
+
+
+def groups() -> Mapping[str, Sequence[str]]:
+    """Return the topics of every consumer group."""
+    topics = {slug: [topic.value for topic in load(slug).spec.topics] for slug in SLUGS}
+    return {slug: names for slug, names in topics.items() if names}

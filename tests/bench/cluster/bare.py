@@ -5,7 +5,7 @@ but without any function: what lies between the two is the price of isolation, n
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -50,7 +50,10 @@ async def floor(command: Kubectl) -> AsyncIterator[Floor]:
     remove = ("delete", "namespace", NAMESPACE, "--ignore-not-found")
     await asyncio.to_thread(command, *remove)
     await asyncio.to_thread(command, "create", "namespace", NAMESPACE)
+    account = ("serviceaccount/default", "-n", NAMESPACE)
     try:
+        # Without it no pod is admitted, and a controller makes it in its own time.
+        await asyncio.to_thread(command, "wait", *account, "--for=create", "--timeout=30s")
         watch = await PodWatch.open(api, NAMESPACE)
         adapter = await AdapterPods.open(command.kubeconfig)
         try:
@@ -90,28 +93,25 @@ class BarePods:
 
     async def at_once(self, workers: int, seconds: float, ramp: float) -> float:
         """Return how many a second so many workers reach, after a time in which they start."""
-        return await rate_of(lambda: _done(self.run()), workers, seconds, ramp)
-
-
-async def _done(running: Any) -> None:
-    await running
+        return await rate_of([self.run] * workers, seconds, ramp)
 
 
 async def rate_of(
-    run: Callable[[], Any], workers: int, seconds: float, ramp: float
+    workers: Sequence[Callable[[], Awaitable[object]]], seconds: float, ramp: float
 ) -> float:
     """Return how many runs a second workers end that each do one after the other.
 
     Those count that end after the ramp and before the end; every run that was begun is ended.
     """
-    begun, ends = perf_counter(), []
+    begun = perf_counter()
+    ends: list[float] = []
 
-    async def work() -> None:
+    async def work(run: Callable[[], Awaitable[object]]) -> None:
         while perf_counter() - begun < ramp + seconds:
             await run()
             ends.append(perf_counter() - begun)
 
-    await asyncio.gather(*(work() for _ in range(workers)))
+    await asyncio.gather(*map(work, workers))
     return sum(ramp <= end < ramp + seconds for end in ends) / seconds
 
 

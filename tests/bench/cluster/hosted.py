@@ -5,6 +5,7 @@ What pods of functions, KEDA and Knative cost is not in what is measured with it
 
 import asyncio
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -150,7 +151,6 @@ async def control_plane(
     Nobody else may use the topics meanwhile: the groups are those of an installation.
     """
     ours = engines.model_copy(update={"mongo_database": DATABASE})
-    folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     plane = ControlPlane(folder, _variables(port, settings), port)
     try:
@@ -169,7 +169,7 @@ def _variables(port: int, settings: Mapping[str, str]) -> dict[str, str]:
         **given,
         "INTEGR8S_ENABLE_EVENT_STREAMING": "true",
         "INTEGR8S_MONGO_DATABASE": DATABASE,
-        "INTEGR8S_SECRET_KEY": "k" * 48,
+        "INTEGR8S_SECRET_KEY": secrets.token_urlsafe(48),
         "INTEGR8S_PORT": str(port),
         "INTEGR8S_HEALTH_PORT": "0",
         "INTEGR8S_LOG_LEVEL": "INFO",

@@ -74,7 +74,8 @@ class PodWatch:
         seen = self.seen.get(name)
         if seen is not None and seen.ended_at:
             return seen
-        awaited = self.awaited[name] = asyncio.get_running_loop().create_future()
+        awaited: asyncio.Future[Sighting] = asyncio.get_running_loop().create_future()
+        self.awaited[name] = awaited
         try:
             async with asyncio.timeout(seconds):
                 return await awaited

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -109,3 +110,16 @@ def log_times(text: str) -> list[tuple[float, str]]:
             told = json.loads(line)
             found.append((datetime.fromisoformat(told["time"]).timestamp(), told["message"]))
     return found
+
+
+def run_of(execution_id: str, events: Sequence[Mapping[str, Any]]) -> Run:
+    """Return the timeline that stored events tell; it begins when the request was accepted."""
+    said = {
+        one["event_type"]: datetime.fromisoformat(one["timestamp"]).timestamp() for one in events
+    }
+    begun = said["execution.requested"]
+    run = Run(execution_id, begun, begun, said[RESULT])
+    for step in STEPS:
+        if step in said:
+            run.note(step, said[step])
+    return run

@@ -1,6 +1,7 @@
 """Commands find the same place as the server, and the process that serves it."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -111,3 +112,20 @@ def test_every_setting_is_explained() -> None:
     assert {"INTEGR8S_DATA_DIR", "INTEGR8S_PORT", "INTEGR8S_RATE_LIMIT_ENABLED"} <= names
     assert len(names) == len(Settings.model_fields) + 2
     assert [name for name, _, meaning in rows if not meaning] == []
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["MONGO_URL", "REDIS_URL", "KAFKA_PASSWORD", "SECRET_KEY", "ADMIN_PASSWORD", "API_KEY"],
+)
+def test_a_setting_that_holds_a_secret_is_not_shown(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address may have a password in it; that it is set is said all the same."""
+    monkeypatch.setenv(f"INTEGR8S_{variable}", "redis://:open-sesame@host:1/0")
+
+    settings_help.show()
+
+    shown = capsys.readouterr().out
+    assert "open-sesame" not in shown
+    assert re.search(rf"^INTEGR8S_{variable}\b.* set to \(secret\)$", shown, re.MULTILINE)

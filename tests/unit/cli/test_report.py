@@ -90,6 +90,7 @@ def test_pipe_that_nobody_reads_stops_no_start(caplog: pytest.LogCaptureFixture)
         ("key i8s_abcdefghijkl used", "key i8s_*** used"),
         ("Authorization: Bearer abc.def", "Authorization: ***"),
         ("redis://user:pass@host/0", "redis://user:***@host/0"),
+        ("redis://:pass@host/0", "redis://:***@host/0"),
         ('{"password": "p", "name": "n"}', '{"password": ***, "name": "n"}'),
         ("access_token=abc; theme=dark", "access_token=***; theme=dark"),
         ("eyJhbGciOi.eyJzdWIi.c2ln ended", "*** ended"),

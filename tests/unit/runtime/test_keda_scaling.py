@@ -81,8 +81,8 @@ async def test_lag_counts_from_the_oldest_record_until_something_is_committed(
 
     state = await look(world, AWAKE)
 
-    assert state.lag[Topic.EXECUTION_TASKS] == 2
-    assert state.lag[Topic.SAGA_COMMANDS] == 0
+    assert state.lag == {"execution_tasks": 2, "saga_commands": 0}
+    assert {type(topic) for topic in state.lag} == {str}  # an enum would be no key of JSON
 
 
 async def test_one_look_serves_everybody_for_a_second(world: World) -> None:

@@ -24,6 +24,7 @@ VALUES = {
     "memory_limit": "1Gi",
     "cpu_limit": "500m",
     "output_limit_bytes": "65536",
+    "stream_longest_seconds": "570",
     "queue_length": "4",
     "queued_per_user": "5",
     "allow_weak_limits": "true",
@@ -85,6 +86,20 @@ def test_every_setting_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         ("cpu_limit", "2"),
         ("output_limit_bytes", "1"),
         ("queue_length", "0"),
+        ("log_level", "loud"),
+        ("stream_longest_seconds", "-1"),
+        ("kafka_servers", ""),
+        ("kafka_servers", "kafka"),
+        ("kafka_servers", "kafka:9092,"),
+        ("kafka_servers", "kafka:port"),
+        ("kafka_sasl_mechanism", "GUESS"),
+        ("topics_profile", "medium"),
+        ("runtime_images", "python"),
+        ("runtime_images", "[]"),
+        ("runtime_images", '{"cobol": {"1": "image"}}'),
+        ("runtime_images", '{"python": {}}'),
+        ("runtime_images", '{"python": {"2.7": "image"}}'),
+        ("health_port", "-1"),
     ],
 )
 def test_a_wrong_value_names_its_variable(
@@ -97,6 +112,31 @@ def test_a_wrong_value_names_its_variable(
         Settings.read()
 
     assert failed.value.remedy
+
+
+def test_a_wrong_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a secret that stands in the wrong place."""
+    monkeypatch.setenv("INTEGR8S_KAFKA_SERVERS", "me:open-sesame@kafka")
+
+    with pytest.raises(StartupError) as failed:
+        Settings.read()
+
+    assert "open-sesame" not in str(failed.value)
+
+
+@pytest.mark.parametrize("servers", ["kafka:9092", "a:1,b:2", "a.b.svc:9092, [::1]:9092"])
+def test_brokers_are_named_by_host_and_port(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One or several."""
+    monkeypatch.setenv("INTEGR8S_KAFKA_SERVERS", servers)
+
+    assert Settings.read().kafka_servers == servers
+
+
+def test_levels_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people do."""
+    monkeypatch.setenv("INTEGR8S_LOG_LEVEL", "debug")
+
+    assert Settings.read().log_level == "DEBUG"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from shared.adapters.kubernetes import canary
 from shared.adapters.kubernetes.options import KubernetesOptions
+from shared.domain.errors import StartupError
 
 WORDS = (
     b"ok capabilities every set must be empty\nok seccomp must be 2\n"
@@ -35,6 +36,28 @@ def test_layer_that_was_seen_broken_is_none() -> None:
 
     assert (layers["filter"], layers["network"]) == ("none", "none")
     assert layers["uid"] == "1000"
+
+
+@pytest.mark.parametrize("check", ["seccomp", "token", "init_closed", "root_writable"])
+def test_cluster_that_does_not_keep_a_pod_in_is_refused(check: str) -> None:
+    """With the check that did not hold, and what was seen."""
+    found = canary.found_in(f"bad {check} allowed\nok done \n".encode())
+
+    with pytest.raises(StartupError, match=rf"{check} \(allowed\)"):
+        canary.refuse_unsafe(found)
+
+
+def test_what_an_operator_may_accept_is_no_refusal() -> None:
+    """An open network, a user namespace of the node, processes that process 1 counts."""
+    canary.refuse_unsafe(canary.found_in(WORDS))
+
+
+def test_user_namespace_that_was_asked_for_but_is_not_there_is_told() -> None:
+    """An older runtime ignores the field."""
+    options = KubernetesOptions(host_users=False)
+
+    assert canary.layers(options, None)["user"] == "namespace"
+    assert canary.layers(options, canary.found_in(WORDS))["user"] == "the node's"
 
 
 def test_network_that_lets_nothing_through_holds() -> None:

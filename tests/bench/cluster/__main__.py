@@ -1,0 +1,227 @@
+"""`python -m tests.bench.cluster`: measure on the real engines, print a table, write JSON."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter, time
+from typing import Any
+
+from rich.console import Console
+
+from shared.adapters.kubernetes import credentials
+from shared.adapters.kubernetes.api import ApiServer
+from shared.runtime.process import loop_factory
+from shared.runtime.settings import Settings
+from tests.bench import machine, report
+from tests.bench.cluster import bare, image, installed, on_cluster, on_host, timeline
+from tests.bench.cluster.hosted import Broken, control_plane
+from tests.bench.cluster.on_cluster import Site
+from tests.bench.cluster.sightings import PodWatch
+from tests.bench.cluster.sizes import FULL, QUICK, Sizes
+from tests.bench.figures import Figure
+from tests.bench.phases import Measured
+from tests.cluster.installation import NAMESPACE, Kubectl
+from tests.engines import catalogue
+from tests.engines.engine import EngineError
+from tests.engines.images import executors, function
+
+_ON_HOST = ("delay", "start", "control")
+_ON_CLUSTER = ("warm", "pods", "cold")
+PHASES = ("image", *_ON_HOST, *_ON_CLUSTER)
+_NEEDED = ("INTEGR8S_KAFKA_SERVERS", "INTEGR8S_MONGO_URL", "INTEGR8S_REDIS_URL", "KUBECONFIG")
+_INTERRUPTED = 130
+_EPILOG = f"""\
+phases:
+  image    size of the image of all functions
+  delay    from a request to its event in the topic       \\
+  start    from the start of a function to its first event  > processes of this machine,
+  control  executions a second with pods that pretend      /  pods that only pretend
+  warm     one script after the other, functions awake    \\
+  pods     as many at once as there are slots              > an installation, beside a bare client
+  cold     one script with everything at zero             /
+
+It installs into the namespace {NAMESPACE} of the engines of the tests, and removes whatever was
+there. `./taskw bench:cluster` starts the engines, and stops those that it started.
+"""
+
+
+class _Run:
+    """One run: what was asked for, and what was found so far."""
+
+    def __init__(
+        self, sizes: Sizes, wanted: set[str], console: Console, settings: Settings
+    ) -> None:
+        self._sizes, self._wanted, self._console = sizes, wanted, console
+        self._settings = settings
+        self._kubectl = Kubectl(_variable("KUBECONFIG"))
+        self.found: dict[str, Any] = {}
+        self.figures: list[Figure] = []
+
+    async def all(self, folder: Path) -> None:
+        """Run every phase that was asked for."""
+        if "image" in self._wanted:
+            self._say("building images")
+            await installed.to_its_end(function.function_archive)
+            await self._phase("image", asyncio.to_thread(image.measure))
+        if self._wanted.intersection(_ON_HOST):
+            await self._on_host(folder)
+        if self._wanted.intersection(_ON_CLUSTER):
+            await self._on_cluster()
+
+    async def _on_host(self, folder: Path) -> None:
+        self._say(f"removing what is installed in {NAMESPACE}")
+        await installed.to_its_end(lambda: installed.uninstall(self._kubectl))
+        self._say("starting the control plane on this machine")
+        servers, sizes = self._settings.kafka_servers, self._sizes
+        async with control_plane(self._settings, folder, **on_host.SETTINGS) as plane:
+            await self._phase("delay", on_host.delay(plane, servers, sizes))
+            await self._phase("start", on_host.start(plane, servers, sizes))
+            await self._phase("control", on_host.control(plane, servers, sizes))
+
+    async def _on_cluster(self) -> None:
+        self._say("importing images")
+        await installed.to_its_end(function.import_function)
+        await installed.to_its_end(executors.import_executors)
+        self._say(f"installing into {NAMESPACE}")
+        async with self._site() as site:
+            if self._wanted & {"warm", "pods"}:
+                self._say("waking the functions")
+                await installed.warm(site.world)
+                await self._phase("warm", on_cluster.warm(site, self._sizes))
+                await self._phase("pods", on_cluster.pods(site, self._sizes))
+                await installed.zero(site.world)
+            await self._phase("cold", on_cluster.cold(site, self._sizes))
+            self._say("removing the installation")
+
+    @asynccontextmanager
+    async def _site(self) -> AsyncIterator[Site]:
+        async with installed.installed(self._kubectl) as world, bare.floor(self._kubectl) as floor:
+            api = ApiServer(credentials.find(self._kubectl.kubeconfig))
+            watch = await PodWatch.open(api, NAMESPACE)
+            try:
+                yield Site(world, floor, watch, self._settings.kafka_servers)
+            finally:
+                await watch.close()
+                await api.close()
+
+    async def _phase(self, name: str, measuring: Coroutine[None, None, Measured]) -> None:
+        if name not in self._wanted:
+            measuring.close()  # a coroutine that nobody runs
+            return
+        begun, load = perf_counter(), machine.load()
+        self._say(f"measuring {name}")
+        measured = await measuring
+        around = {"seconds": round(perf_counter() - begun, 1), "load": [load, machine.load()]}
+        self.found[name] = {**measured.data, **around}
+        self.figures += measured.figures
+
+    def _say(self, what: str) -> None:
+        self._console.print(what, style="dim")
+
+
+def main() -> int:
+    """Measure; return 1 where a figure that must be reached was missed."""
+    chosen = _arguments()
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    try:
+        settings = _settings()
+        run = _Run(QUICK if chosen.quick else FULL, set(chosen.phases or PHASES), console, settings)
+        written: dict[str, Any] = {
+            "at": datetime.fromtimestamp(time(), UTC).isoformat(timespec="seconds"),
+            "quick": chosen.quick,
+            "machine": machine.describe(),
+            "engines": _engines(),
+            "load_before": machine.load(),
+        }
+        begun = perf_counter()
+        _measure(run)
+    except (AssertionError, Broken, EngineError, RuntimeError, TimeoutError) as error:
+        sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", ())]) + "\n")
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.stderr.write("bench: interrupted; what it had started is gone\n")
+        return _INTERRUPTED
+    written |= {
+        "load_after": machine.load(),
+        "seconds": round(perf_counter() - begun, 1),
+        "figures": [figure.as_json() for figure in run.figures],
+        "measured": run.found,
+    }
+    chosen.output.write_text(json.dumps(written, indent=2) + "\n")
+    _show(run, written, console)
+    console.print(f"{written['seconds']} s; everything that was measured is in {chosen.output}")
+    return _verdict(run.figures)
+
+
+def _measure(run: _Run) -> None:
+    async def until_told() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        with tempfile.TemporaryDirectory(prefix="i8s-bench-") as folder:
+            await run.all(Path(folder))
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(until_told())
+
+
+def _show(run: _Run, written: dict[str, Any], console: Console) -> None:
+    for name, found in run.found.items():
+        if "steps" in found:
+            timeline.show(f"{name}: where the time goes, medians", found["steps"], console)
+    report.show(run.figures, written, console)
+
+
+def _verdict(figures: list[Figure]) -> int:
+    missed = [figure.name for figure in figures if figure.verdict == "missed"]
+    if missed:
+        sys.stderr.write(f"bench: missed what must be: {'; '.join(missed)}\n")
+    return 1 if missed else 0
+
+
+def _engines() -> dict[str, str]:
+    """Return what each engine says of itself."""
+    told = {}
+    for engine in catalogue.all_loadable():
+        with suppress(EngineError):
+            told[engine.name] = engine.check()
+    return told
+
+
+def _settings() -> Settings:
+    for name in _NEEDED:
+        _variable(name)
+    return Settings.read()
+
+
+def _variable(name: str) -> str:
+    value = os.environ.get(name)  # noqa: TID251 - what the engines of the tests were started with
+    assert value, f"{name} is not set: ./taskw bench:cluster starts the engines and sets it"
+    return value
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.cluster",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="a short version, some minutes")
+    parser.add_argument(
+        "--output", type=Path, default=Path("bench-cluster.json"), help="where JSON goes"
+    )
+    parser.add_argument("--phases", nargs="+", choices=PHASES, help="some phases alone")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
