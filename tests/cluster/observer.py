@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from time import time
 from typing import Any
@@ -43,6 +44,7 @@ class PodObserver:
         self._api, self._namespace = api, namespace
         self._pods: dict[str, _Seen] = {}
         self._lock = threading.Lock()
+        self._version = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="observer", daemon=True)
 
@@ -61,11 +63,16 @@ class PodObserver:
         return sorted(found, key=lambda deed: deed.at)
 
     def _follow(self) -> None:
+        """Watch on from the last word, so that no end between two watches is missed."""
         while not self._stopping.is_set():
             try:
-                version = self._list()
-                self._watch(version)
-            except (client.ApiException, HTTPError, OSError):
+                self._version = self._version or self._list()
+                self._watch()
+            except client.ApiException as error:
+                if error.status == HTTPStatus.GONE:
+                    self._version = ""
+                self._stopping.wait(_AGAIN_SECONDS)
+            except (HTTPError, OSError):
                 self._stopping.wait(_AGAIN_SECONDS)
 
     def _list(self) -> str:
@@ -82,17 +89,18 @@ class PodObserver:
         version: str = found.metadata.resource_version
         return version
 
-    def _watch(self, version: str) -> None:
+    def _watch(self) -> None:
         stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
             self._api.list_namespaced_pod,
             self._namespace,
             label_selector=SELECTOR,
-            resource_version=version,
+            resource_version=self._version,
             timeout_seconds=_WATCH_SECONDS,
             _request_timeout=_WATCH_SECONDS + 10,
         )
         for event in stream:
             self._note(event["object"], is_gone=event["type"] == "DELETED")
+            self._version = event["object"].metadata.resource_version
 
     def _note(self, pod: Any, *, is_gone: bool = False) -> None:
         with self._lock:
