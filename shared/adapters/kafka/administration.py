@@ -12,7 +12,7 @@ from kafka.errors import KafkaError, RetriableError
 
 from shared.adapters.kafka.connection import ask, why
 from shared.adapters.kafka.options import KafkaOptions
-from shared.domain.errors import TemporaryError
+from shared.domain.errors import EngineAway
 
 _Answer = TypeVar("_Answer")
 _AGAIN_SECONDS = 0.1
@@ -95,7 +95,7 @@ def places_of(client: KafkaAdminClient, topics: Iterable[str]) -> list[Place]:
     counts = partitions_of(client, wanted)
     for topic in wanted:
         if topic not in counts:
-            raise TemporaryError(f"Kafka has no topic {topic}: make it by `integr8s topics apply`")
+            raise EngineAway(f"Kafka has no topic {topic}: make it by `integr8s topics apply`")
     return [Place(topic, number) for topic in wanted for number in range(counts[topic])]
 
 

@@ -20,7 +20,7 @@ from shared.adapters.kafka.connection import ask
 from shared.adapters.kafka.errors import not_appended
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.threads import call_back
-from shared.domain.errors import Integr8sError, PermanentError, TemporaryError
+from shared.domain.errors import EngineAway, Integr8sError, PermanentError, TemporaryError
 from shared.events.topics import TOPICS
 from shared.ports.event_log import NewRecord
 
@@ -143,7 +143,7 @@ class Appender:
             except Exception as error:  # noqa: BLE001 - a new producer may do better
                 _LOG.exception("records could not be handed to Kafka's producer")
                 self._is_worn = True
-                one.end(TemporaryError(f"Kafka's producer failed: {error}"))
+                one.end(EngineAway(f"Kafka's producer failed: {error}"))
         self._drop(seconds=_LAST_WORDS_SECONDS)
 
     def _send(self, one: _Append) -> None:
@@ -167,10 +167,10 @@ class Appender:
         try:
             ask(self._options)
         except Integr8sError as error:
-            reason = TemporaryError(str(error))
+            reason = EngineAway(str(error))
             self._refuse(lambda _: True, reason)
         else:
-            reason = TemporaryError(
+            reason = EngineAway(
                 f"Kafka answers and has no topic {topic}: make it by `integr8s topics apply`"
             )
             self._refuse(lambda one: any(new.topic == topic for new in one.records), reason)

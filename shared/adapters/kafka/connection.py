@@ -14,7 +14,7 @@ from kafka.protocol.metadata import MetadataRequest
 
 from shared.adapters.kafka.errors import failed
 from shared.adapters.kafka.options import KafkaOptions
-from shared.domain.errors import Integr8sError, PermanentError, TemporaryError
+from shared.domain.errors import EngineAway, Integr8sError, PermanentError
 
 _Question = Callable[[KafkaConnectionManager, str], Awaitable[None]]
 
@@ -35,7 +35,7 @@ def ask(options: KafkaOptions) -> None:
         StartupError: The certificates cannot be read.
     """
     told = options.client()
-    reason = TemporaryError("no Kafka broker is named")
+    reason = EngineAway("no Kafka broker is named")
     for server in options.servers:
         try:
             _visit(server, told, options.patience_ms, _metadata)
@@ -97,7 +97,7 @@ async def _metadata(manager: KafkaConnectionManager, node: str) -> None:
 
 def _reason(
     server: str, options: KafkaOptions, told: dict[str, Any], error: errors.KafkaError
-) -> TemporaryError:
+) -> EngineAway:
     """Return why a broker does not answer.
 
     Raises:
@@ -120,11 +120,11 @@ def _reason(
                 f" ({error}): correct INTEGR8S_KAFKA_USERNAME, INTEGR8S_KAFKA_PASSWORD or"
                 " INTEGR8S_KAFKA_SASL_MECHANISM"
             ) from error
-        return TemporaryError(
+        return EngineAway(
             f"Kafka at {server} greets us and answers nothing more ({error}): it may want an"
             " account, see INTEGR8S_KAFKA_SASL_MECHANISM"
         )
-    return TemporaryError(f"no answer from Kafka at {server} ({error})")
+    return EngineAway(f"no answer from Kafka at {server} ({error})")
 
 
 def _greets(server: str, options: KafkaOptions, told: dict[str, Any]) -> bool:

@@ -4,14 +4,25 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Protocol
 
-from shared.adapters.kafka.handover import Handover, Share
-from shared.adapters.kafka.polling import Commit, PollThread
+from shared.adapters.kafka.handover import Commit, Handover, Share
 from shared.adapters.kafka.threads import call_back
-from shared.domain.errors import TemporaryError
+from shared.domain.errors import EngineAway
 from shared.ports.event_log import Record, TopicPartition
 
 _COMMIT_SECONDS = 10.0
+
+
+class Membership(Protocol):
+    """What belongs to the group, in a thread of its own."""
+
+    def commit(self, commit: Commit) -> None:
+        """Have offsets stored, soon."""
+
+    def leave(self) -> "asyncio.Future[None]":
+        """Begin to leave; what is returned is done when we have left."""
+        ...
 
 
 class KafkaMember:
@@ -19,13 +30,13 @@ class KafkaMember:
 
     def __init__(
         self,
-        thread: PollThread,
+        membership: Membership,
         handover: Handover,
         *,
         closed: "Callable[[KafkaMember], object]",
     ) -> None:
-        """Read what a thread hands over; `closed` is told when that comes to its end."""
-        self._thread = thread
+        """Read what is handed over; `closed` is told when that comes to its end."""
+        self._membership = membership
         self._handover = handover
         self._tell_closed = closed
         self._share: Share = {}
@@ -94,12 +105,12 @@ class KafkaMember:
             return
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[Exception | None] = loop.create_future()
-        self._thread.commit(Commit(mine, partial(call_back, loop, _end, stored)))
+        self._membership.commit(Commit(mine, partial(call_back, loop, _end, stored)))
         try:
             async with asyncio.timeout(_COMMIT_SECONDS):
                 error = await stored
         except TimeoutError:
-            raise TemporaryError("Kafka did not store a commit in time") from None
+            raise EngineAway("Kafka did not store a commit in time") from None
         if error is not None:
             raise error
 
@@ -114,7 +125,7 @@ class KafkaMember:
         self._paused.clear()
         self._handover.wake()
         self._tell_closed(self)
-        return self._thread.leave()
+        return self._membership.leave()
 
 
 def _end(stored: "asyncio.Future[Exception | None]", error: Exception | None) -> None:

@@ -44,7 +44,7 @@ def not_appended(error: BaseException) -> TemporaryError | PermanentError:
     if isinstance(error, errors.InvalidTopicError):
         return PermanentError(f"Kafka knows no such topic: {_short(error)}")
     if isinstance(error, errors.AuthorizationError):
-        return TemporaryError(
+        return EngineAway(
             f"Kafka does not let us write: {_short(error)}; give this account the right to",
             retry_after=_OPERATOR,
         )
@@ -60,5 +60,5 @@ def failed(doing: str, error: BaseException) -> TemporaryError | PermanentError:
 
 def _short(error: BaseException) -> str:
     """Return what an error says; some quote the whole request and the whole answer."""
-    text = str(error)
+    text = str(error).removesuffix(": None")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -26,7 +26,7 @@ from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.polling import PollThread
 from shared.adapters.kafka.records import record_of
 from shared.adapters.kafka.threads import aside
-from shared.domain.errors import PermanentError, TemporaryError
+from shared.domain.errors import EngineAway, PermanentError
 from shared.events.topics import TOPICS
 from shared.ports.event_log import NewRecord, Position, Record, TopicPartition
 
@@ -91,7 +91,7 @@ class KafkaEventLog:
                 return member
             await member.close()
             await self.ping()
-            raise TemporaryError(f"Kafka did not let us into {group} in time") from None
+            raise EngineAway(f"Kafka did not let us into {group} in time") from None
         except asyncio.CancelledError:
             _ = member.leave()
             raise

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared.adapters.kafka.threads import call_back
@@ -16,6 +16,16 @@ was lost and gained again has another, even if nobody looked in between."""
 _FULL_RECORDS = 1_000
 _FULL_BYTES = 8 * 1024 * 1024
 """Waiting in one partition, from which on no more are fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Offsets to store, each for the one time that the member had the partition."""
+
+    offsets: Mapping[TopicPartition, tuple[int, int]]
+    """Partition -> offset, and the number of the share that it belongs to."""
+    end: Callable[[Exception | None], None]
+    """To be called once, with what went wrong. Any thread."""
 
 
 @dataclass(slots=True)

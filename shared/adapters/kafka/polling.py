@@ -11,8 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata
@@ -22,11 +21,11 @@ from kafka.errors import KafkaError
 from kafka.structs import MemberState
 
 from shared.adapters.kafka.errors import MOVED, failed
-from shared.adapters.kafka.handover import Handover
+from shared.adapters.kafka.handover import Commit, Handover
 from shared.adapters.kafka.options import KafkaOptions, milliseconds
 from shared.adapters.kafka.records import record_of
 from shared.adapters.kafka.threads import call_back
-from shared.domain.errors import Integr8sError, TemporaryError
+from shared.domain.errors import EngineAway, Integr8sError
 from shared.ports.event_log import TopicPartition
 
 _LOG = logging.getLogger(__name__)
@@ -47,16 +46,6 @@ _REQUEST_MS = 15_000
 _RETRY_MS = 20
 """Joining takes steps that are tried again: with the driver's own 100 ms it lasts twice as long."""
 _REST_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Offsets to store, each for the one time that the member had the partition."""
-
-    offsets: Mapping[TopicPartition, tuple[int, int]]
-    """Partition -> offset, and the number of the share that it belongs to."""
-    end: Callable[[Exception | None], None]
-    """To be called once, with what went wrong. Any thread."""
 
 
 class _Rebalances(AsyncConsumerRebalanceListener):
@@ -144,7 +133,7 @@ class PollThread:
             told = failed("a member of a group", error)
         else:
             _LOG.error("the driver of %s is broken", self._group, exc_info=error)
-            told = TemporaryError(f"the driver failed: {error!r}")
+            told = EngineAway(f"the driver failed: {error!r}")
         self._lose()
         self._handover.fail(told)
         self._tell(self.joined, told)
@@ -171,7 +160,7 @@ class PollThread:
 
     def _new(self, rebalances: _Rebalances) -> KafkaConsumer:
         consumer = KafkaConsumer(
-            **self._options.client(),
+            **{**self._options.client(), "client_id": self._group},
             group_id=self._group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -212,8 +201,10 @@ class PollThread:
             self._commit(consumer)
 
     def _has_nothing_to_fetch(self, consumer: KafkaConsumer) -> bool:
-        is_stable = consumer.group_metadata().state == MemberState.STABLE
-        return is_stable and len(self._held) == len(self._share)
+        return (
+            len(self._held) == len(self._share)
+            and consumer.group_metadata().state == MemberState.STABLE
+        )
 
     # --- the thread: one round -------------------------------------------------------------------
 
@@ -255,9 +246,7 @@ class PollThread:
         here = {place.topic for place in self._share}
         for topic in self._topics.keys() - here:
             if not consumer.partitions_for_topic(topic):
-                raise TemporaryError(
-                    f"Kafka has no topic {topic}: make it by `integr8s topics apply`"
-                )
+                raise EngineAway(f"Kafka has no topic {topic}: make it by `integr8s topics apply`")
 
     def _reached(self, consumer: KafkaConsumer) -> None:
         if not self.is_reached:
@@ -325,17 +314,16 @@ class PollThread:
         """Commit where gained partitions begin: from then on the lag that others see is real."""
         if not self._beginnings:
             return
-        for place, known in self._beginnings.items():
-            if known is None:
-                # What is in hand comes after the beginning, so it is looked at first.
-                records = found.get(place)
-                self._beginnings[place] = (
-                    records[0].offset if records else consumer.position(place, timeout_ms=0)
-                )
-        offsets = {place: at for place, at in self._beginnings.items() if at is not None}
+        # What is in hand is behind the driver's position already, and must not count as handled.
+        for place, records in found.items():
+            if place in self._beginnings and self._beginnings[place] is None:
+                self._beginnings[place] = records[0].offset
         if time.monotonic() < self._commit_beginnings_at:
             return
         try:
+            for place in [place for place, at in self._beginnings.items() if at is None]:
+                self._beginnings[place] = consumer.position(place, timeout_ms=0)
+            offsets = {place: at for place, at in self._beginnings.items() if at is not None}
             self._store(consumer, offsets)
         except KafkaError as error:
             # Nobody waits for these; the next commit of the same partition does as well.
