@@ -38,7 +38,7 @@ CLUSTERS = {
         pytest.param("sandbox", marks=[pytest.mark.sandbox, harness.needs_sandbox]),
         pytest.param(
             "kubernetes",
-            marks=[pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(180)],
+            marks=[pytest.mark.integration, pytest.mark.timeout(180)],
         ),
     ]
 )

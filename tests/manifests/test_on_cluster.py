@@ -114,9 +114,7 @@ def executor() -> Body:
         script=b"true",
         timeout=timedelta(seconds=5),
     )
-    inputs = objects.inputs_of(
-        spec, job_of(spec, is_filtered=True), program=b"", call_filter=b""
-    )
+    inputs = objects.inputs_of(spec, job_of(spec, is_filtered=True), program=b"", call_filter=b"")
     return objects.pod(spec, inputs, KubernetesOptions(), "mark")
 
 

@@ -17,14 +17,13 @@ from shared.ports.clock import Clock
 from shared.ports.cluster import Pod, PodEnd, PodOutput, PodPhase
 
 _AGAIN: Final = timedelta(milliseconds=200)
-_QUIET_SECONDS: Final = 10.0
-"""How long the log of an ended container may be silent before its connection is given up."""
+_QUIET_SECONDS: Final = (2.0, 4.0, 8.0, 16.0)
+"""How long the log of an ended container may be silent before it is read anew, each time."""
 _QUIET_WHEN_GONE_SECONDS: Final = 0.5
 _EXPLAIN_SECONDS: Final = 10.0
 _GOING_SECONDS: Final = 60.0
 """How long a deleted pod may lack an end before its node is taken for lost."""
 _TRIES_AFTER_END: Final = 5
-_CONNECTIONS: Final = 2
 
 
 class Tale:
@@ -54,6 +53,7 @@ class Tale:
         self._report: Report | None = None
         self._is_saying = False
         self._heard_at = 0.0
+        self._quiet = _QUIET_SECONDS[0]
         self._note_going()
 
     # ------------------------------------------------------------------------- told from outside
@@ -114,7 +114,7 @@ class Tale:
 
     async def _run(self) -> PodEnd:
         """Tell its output, and return its end."""
-        for _ in range(_CONNECTIONS):
+        for self._quiet in _QUIET_SECONDS:
             if await self._is_read():
                 break
         report = self._report or evidence.report_of(self._pod)
@@ -151,7 +151,7 @@ class Tale:
         """
         if self._is_saying or not (self._gone or evidence.has_ended(self._pod)):
             return False
-        longest = _QUIET_WHEN_GONE_SECONDS if self._gone else _QUIET_SECONDS
+        longest = _QUIET_WHEN_GONE_SECONDS if self._gone else self._quiet
         return self._clock.monotonic() - self._heard_at >= longest
 
     async def _explanation(self) -> None:
@@ -255,7 +255,7 @@ class Tale:
         if self._gone:
             return timedelta(seconds=_QUIET_WHEN_GONE_SECONDS)
         if evidence.has_ended(self._pod):
-            return timedelta(seconds=_QUIET_SECONDS)
+            return timedelta(seconds=self._quiet)
         return timedelta(seconds=_GOING_SECONDS) if self._going_since is not None else None
 
     async def _change(self, longest: timedelta | None = None) -> None:

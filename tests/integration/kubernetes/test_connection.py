@@ -15,7 +15,7 @@ from shared.ports.cluster import Cause
 from tests.hostile import harness
 from tests.integration.kubernetes import pods
 
-pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 PACE = 6.0
 COUNTS = (

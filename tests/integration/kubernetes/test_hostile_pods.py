@@ -13,7 +13,7 @@ from tests.hostile.expectations import SMALL, TABLE, Expected, run_in_company, s
 from tests.hostile.harness import MIB
 from tests.integration.kubernetes import pods
 
-pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 PACE = 6.0
 NETWORK = "h35_network"

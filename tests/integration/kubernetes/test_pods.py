@@ -14,7 +14,7 @@ from tests.hostile import harness
 from tests.hostile.harness import NO_GRACE
 from tests.integration.kubernetes import pods
 
-pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 PACE = 6.0
 HERE = "import os, signal, time\nos.write(1, b'here\\n')\n"

@@ -18,7 +18,7 @@ from tests.hostile import harness
 from tests.hostile.harness import NO_GRACE
 from tests.integration.kubernetes import pods
 
-pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 ACCOUNTS = Path(__file__).parents[3] / "knative" / "10-accounts.yaml"
 PACE = 6.0

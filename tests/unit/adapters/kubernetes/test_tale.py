@@ -268,7 +268,24 @@ def test_stream_that_fell_silent_is_given_up_after_the_end() -> None:
 
     assert told.printed == b"a"
     assert reads.was_over == [False, True]
-    assert told.ended_at < 20
+    assert told.ended_at <= 5
+
+
+def test_server_that_is_slow_is_given_more_time_each_time() -> None:
+    """An end without its output is the last resort."""
+    reads = PlayedLogs([[500.0], [500.0], [6.0, STARTED, out(0, b"a"), LEFT]])
+    told = tell(manifest(OVER, phase="Succeeded"), reads=reads)
+
+    assert told.printed == b"a"
+    assert told.ended_at == 12.0
+
+
+def test_log_that_never_answers_does_not_keep_the_end() -> None:
+    """Its report is in the object."""
+    told = tell(manifest(OVER, phase="Succeeded"), logs=[[500.0]])
+
+    assert (told.end.cause, told.printed) == (Cause.EXIT, b"")
+    assert told.ended_at == 30.0
 
 
 def test_slow_reader_gets_everything() -> None:
