@@ -38,6 +38,7 @@ class Settings(BaseSettings):
         env_prefix="INTEGR8S_",
         frozen=True,
         extra="ignore",
+        env_ignore_empty=True,  # as a shell's ${NAME:-default}: an empty password is none
         use_attribute_docstrings=True,
         populate_by_name=True,
     )
@@ -52,7 +53,7 @@ class Settings(BaseSettings):
     """Port to listen on; 0 picks a free one. `PORT`, as Knative sets it, is read too."""
     admin_username: str = "admin"
     """Name of the administrator that the first start creates."""
-    admin_password: SecretStr | None = None
+    admin_password: SecretStr | None = Field(default=None, min_length=8)
     """Password of that administrator; without it a random one is printed once."""
     secret_key: SecretStr | None = Field(default=None, min_length=32)
     """Signs sessions, at least 32 characters; without it one is made and kept in the data dir."""

@@ -9,10 +9,12 @@ import pytest
 from tests.cli.entries import Entry, free_port, get
 from tests.cli.processes import Shell
 
-SECRET = "correct-horse-battery-staple-0123456789"
 pytestmark = pytest.mark.slow
+SECRET = "correct-horse-battery-staple-0123456789"
 NOWHERE = "127.0.0.1:9"
 """The port of `discard`, at which nobody listens."""
+AT_ONCE = 3.0
+"""Seconds; a question that is open takes five, and a machine that is idle 0.2."""
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_a_pump_without_engines_says_what_it_waits_for(environment: dict[str, st
         {"status": "unready", "checks": {"event_log": "down", "documents": "down"}},
     )
     assert code == 0
-    assert seconds < 1.5
+    assert seconds < AT_ONCE
     assert SECRET not in pump.output
     assert all(json.loads(line) for line in pump.output.splitlines())
 
@@ -70,7 +72,7 @@ def test_a_gateway_without_engines_answers_and_says_why_not(environment: dict[st
         },
     )
     assert code == 0
-    assert seconds < 1.5
+    assert seconds < AT_ONCE
     assert "is ready" not in gateway.output
     assert SECRET not in gateway.output
 
@@ -84,7 +86,7 @@ def test_a_function_over_http_without_engines_says_why_not(environment: dict[str
 
     assert (status, told["checks"]["documents"]) == (503, "down")
     assert code == 0
-    assert seconds < 1.5
+    assert seconds < AT_ONCE
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_a_setup_that_waits_ends_when_it_is_asked_to(environment: dict[str, str]
         code, seconds = setup.stop()
 
     assert code == 130
-    assert seconds < 1.5
+    assert seconds < AT_ONCE
     assert "Traceback" not in setup.output
 
 

@@ -34,7 +34,7 @@ _ENGINES: Final = ("kafka", "mongo", "redis")
 _READY_SECONDS: Final = 60.0
 _LOOK: Final = 0.005
 _GATEWAY_READY = "the gateway is ready"
-_PUMP_READY = "consumes its topics"
+PUMP_READY: Final = "consumes its topics"
 _EXECUTORS_READY = "ready"
 
 
@@ -85,6 +85,7 @@ class ControlPlane:
         setup = self.spawn("setup", ["gateway", "setup"])
         if await asyncio.to_thread(setup.process.wait, _READY_SECONDS):
             raise Broken(f"the setup failed\n{_end_of(setup.log)}")
+        del self.processes["setup"]
         self.spawn("gateway", ["gateway", "gateway"])
         self.spawn(EXECUTORS, ["tests.bench.scripted_executors"])
         for slug in PUMPS:
@@ -92,7 +93,7 @@ class ControlPlane:
         await self.until_said("gateway", _GATEWAY_READY)
         await self.until_said(EXECUTORS, _EXECUTORS_READY)
         for slug in PUMPS:
-            await self.until_said(slug, _PUMP_READY)
+            await self.until_said(slug, PUMP_READY)
         self.key = await asyncio.to_thread(self._new_key)
 
     async def until_said(self, name: str, words: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -14,6 +14,9 @@ WARM: Final = ("coordinate", "launch-pod", "monitor-pods", "persist-result", "re
 _WARM: Final = Path(__file__).parent / "overlay" / "warm"
 _READY_SECONDS: Final = 120
 _GONE_SECONDS: Final = 180
+_TRIES: Final = 3
+_MAKERS: Final = ("services.serving.knative.dev", "scaledobjects.keda.sh", "deployments", "jobs")
+"""What would make new pods."""
 _NO_FINALIZERS: Final = '{"metadata":{"finalizers":null}}'
 _T = TypeVar("_T")
 
@@ -23,6 +26,7 @@ async def installed(command: Kubectl) -> AsyncIterator[Installation]:
     """Install everything anew and sign a user in; at the end nothing of it is left."""
     installation: Installation | None = None
     try:
+        await to_its_end(lambda: uninstall(command))
         installation = await to_its_end(install)
         await installation.sign_in()
         yield installation
@@ -53,19 +57,23 @@ async def zero(world: Installation) -> None:
 
 
 def uninstall(command: Kubectl) -> None:
-    """Remove the namespace, also where pods of scripts have nobody left who lets them go."""
+    """Remove the namespace with all that is in it."""
     if not command("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"):
         return
-    command("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
-    for pod in _executors(command):
-        command("patch", pod, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
-    gone = ("wait", f"namespace/{NAMESPACE}", "--for=delete", f"--timeout={_GONE_SECONDS}s")
-    command(*gone, seconds=_GONE_SECONDS + 10)
+    for kind in _MAKERS:
+        command("delete", kind, "--all", "-n", NAMESPACE, "--wait=false")
+    # Nobody is left who lets pods of scripts go. And a pod of the gateway may take ten minutes:
+    # whoever deletes namespaces reads that and looks again after five.
+    for pod in _pods(command, "-l", "app=integr8s,component=executor"):
+        with suppress(AssertionError):  # it went by itself
+            command("patch", pod, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
+    for _ in range(_TRIES):  # one that is being made is not in the first list
+        command("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=1")
+    command("delete", "namespace", NAMESPACE, seconds=_GONE_SECONDS)
 
 
-def _executors(command: Kubectl) -> list[str]:
-    selector = "app=integr8s,component=executor"
-    return command("get", "pods", "-n", NAMESPACE, "-l", selector, "-o", "name").split()
+def _pods(command: Kubectl, *words: str) -> list[str]:
+    return command("get", "pods", "-n", NAMESPACE, *words, "-o", "name").split()
 
 
 async def to_its_end(work: Callable[[], _T]) -> _T:

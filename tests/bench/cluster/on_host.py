@@ -10,7 +10,7 @@ from shared.events.topics import Topic
 from tests.bench.client import Client
 from tests.bench.cluster import timeline
 from tests.bench.cluster.bare import rate_of
-from tests.bench.cluster.hosted import PUMPS, ControlPlane
+from tests.bench.cluster.hosted import PUMP_READY, PUMPS, ControlPlane
 from tests.bench.cluster.sizes import Sizes
 from tests.bench.cluster.tail import RESULT, Tail
 from tests.bench.figures import Figure, Sample
@@ -179,6 +179,7 @@ async def start(plane: ControlPlane, servers: str, sizes: Sizes) -> Measured:
                 found["handled"].append(handled)
                 found["consumes"].append(consumes)
         plane.spawn_pump(slug)
+        await plane.until_said(slug, PUMP_READY)
     finally:
         client.close()
         await tail.close()
@@ -203,5 +204,5 @@ async def _start_once(
     server = plane.spawn_pump(slug)
     seen = await tail.first("execution.scheduled", execution_id)
     logged = timeline.log_times(server.log.read_text(errors="replace"))
-    consumes = next(at for at, message in logged if "consumes" in message)
+    consumes = next(at for at, message in logged if PUMP_READY in message)
     return seen.seen_at - begun, consumes - begun

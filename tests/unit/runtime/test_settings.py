@@ -88,7 +88,7 @@ def test_every_setting_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         ("queue_length", "0"),
         ("log_level", "loud"),
         ("stream_longest_seconds", "-1"),
-        ("kafka_servers", ""),
+        ("admin_password", "short"),
         ("kafka_servers", "kafka"),
         ("kafka_servers", "kafka:9092,"),
         ("kafka_servers", "kafka:port"),
@@ -130,6 +130,16 @@ def test_brokers_are_named_by_host_and_port(servers: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("INTEGR8S_KAFKA_SERVERS", servers)
 
     assert Settings.read().kafka_servers == servers
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_an_empty_variable_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody means an administrator without a password by an empty line in a Secret."""
+    default = getattr(Settings.read(), name)
+
+    monkeypatch.setenv(f"INTEGR8S_{name.upper()}", "")
+
+    assert getattr(Settings.read(), name) == default
 
 
 def test_levels_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
