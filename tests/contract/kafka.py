@@ -63,7 +63,7 @@ async def remove_topics(options: KafkaOptions) -> None:
 class KafkaLogFactory:
     """One prefix. Who is killed here leaves its groups at once; silence is tested elsewhere."""
 
-    quiet = timedelta(milliseconds=800)
+    quiet = timedelta(seconds=1)
 
     def __init__(self, known: Sequence[str]) -> None:
         self._options = fresh_options(known)
