@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from time import time
@@ -20,6 +20,8 @@ from shared.runtime.evidence import Deed
 SELECTOR = "app=integr8s,component=executor"
 _WATCH_SECONDS = 20
 _AGAIN_SECONDS = 0.5
+_SEEN_LATE = timedelta(seconds=2)
+"""Process 1 reports when everything else is dead; the container's own end is noted after that."""
 
 
 @dataclass(slots=True)
@@ -162,7 +164,7 @@ def _deeds(pod: _Seen, outputs: Mapping[str, bytes]) -> list[Deed]:
     found = [deed("create", pod.created_at)]
     # The API keeps whole seconds: what ends before it began did both within one.
     if pod.ended_at is not None:
-        ended = max(pod.ended_at, pod.created_at)
+        ended = max(pod.ended_at - _SEEN_LATE, pod.created_at)
         found.append(deed("end", ended, outputs.get(pod.execution_id, b"")))
     if pod.gone_at is not None:
         found.append(deed("gone", max(pod.gone_at, pod.created_at)))

@@ -68,7 +68,7 @@ def uninstall(command: Kubectl) -> None:
         with suppress(AssertionError):  # it went by itself
             command("patch", pod, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
     for _ in range(_TRIES):  # one that is being made is not in the first list
-        command("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=1")
+        command("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=0", "--force")
     command("delete", "namespace", NAMESPACE, seconds=_GONE_SECONDS)
 
 

@@ -4,7 +4,7 @@ import base64
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.adapters.kubernetes.frames import Frame, Lines, Printed, Reported, Started, Used
@@ -44,6 +44,7 @@ def test_line_that_is_no_frame_is_passed_over(line: bytes) -> None:
     assert read(line + b"\nu 1 1\n") == [Used(1, 1)]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(st.tuples(st.sampled_from("oOeE"), st.binary(max_size=60)), max_size=20),
     st.integers(1, 40),
