@@ -5,8 +5,10 @@ Two paths and a few hundred bytes: a web framework would cost a pump a quarter o
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -49,7 +51,9 @@ class HealthServer:
             StartupError: The port is taken.
         """
         try:
-            self._server = await asyncio.start_server(self._answer, port=port, limit=_LINE_BYTES)
+            self._server = await asyncio.start_server(
+                self._answer, sock=_listening(port), limit=_LINE_BYTES
+            )
         except OSError as error:
             raise StartupError(
                 f"The health port {port} cannot be listened on: {error.strerror}.",
@@ -90,3 +94,17 @@ class HealthServer:
         if path in _READY:
             return judged(await self._readiness())
         return 404, {"status": "nothing here but /health/liveness and /health/readiness"}
+
+
+def _listening(port: int) -> socket.socket:
+    """Return one socket for every address of both kinds, of IPv4 alone where there is no other.
+
+    Two of them would be two ports where any free one is asked for.
+    """
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
+    return socket.create_server(("", port))

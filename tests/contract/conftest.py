@@ -85,12 +85,6 @@ def fresh_folders(engine: str, parent: Path) -> Callable[[], Path | None]:
     return fresh
 
 
-@pytest.fixture(params=["sqlite-memory", "sqlite-file"])
-def new_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | None]:
-    """Return a maker of fresh folders; of None where the database is in memory."""
-    return fresh_folders(request.param, tmp_path)
-
-
 @pytest.fixture(
     params=["sqlite-memory", "sqlite-file", pytest.param("mongo", marks=pytest.mark.integration)]
 )

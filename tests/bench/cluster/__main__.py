@@ -21,6 +21,7 @@ from shared.adapters.kubernetes.api import ApiServer
 from shared.runtime.process import loop_factory
 from shared.runtime.settings import Settings
 from tests.bench import machine, report
+from tests.bench.client import Refused
 from tests.bench.cluster import bare, image, installed, on_cluster, on_host, timeline
 from tests.bench.cluster.hosted import Broken, control_plane
 from tests.bench.cluster.on_cluster import Site
@@ -143,7 +144,7 @@ def main() -> int:
         }
         begun = perf_counter()
         _measure(run)
-    except (AssertionError, Broken, EngineError, RuntimeError, TimeoutError) as error:
+    except (AssertionError, Broken, EngineError, OSError, Refused, RuntimeError) as error:
         sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", ())]) + "\n")
         return 2
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -36,12 +36,21 @@ class Site:
     watch: PodWatch
     servers: str
 
-    async def run(self, client: Client, tail: Tail) -> Run:
-        """Run one script and return its timeline.
+    async def run(self, tail: Tail, *, is_warm: bool) -> Run:
+        """Run one script as a client who has just connected, and return its timeline.
 
         Raises:
             RuntimeError: It did not complete.
         """
+        client = await self.world.client()
+        try:
+            if is_warm:
+                await client.get("/auth/me")  # the gateway may sleep, and is not what is asked
+            return await self._run(client, tail)
+        finally:
+            client.close()
+
+    async def _run(self, client: Client, tail: Tail) -> Run:
         sent = time()
         execution_id = await client.submit()
         accepted, result_at, status = time(), 0.0, "not told"
@@ -62,7 +71,7 @@ class Site:
 
 async def warm(site: Site, sizes: Sizes) -> Measured:
     """Measure one client with functions that are awake, in turns with the floor."""
-    tail, client = await Tail.open(site.servers), await site.world.client()
+    tail = await Tail.open(site.servers)
     bare: list[tuple[float, Sighting]] = []
     adapter: list[float] = []
     runs: list[Run] = []
@@ -70,14 +79,12 @@ async def warm(site: Site, sizes: Sizes) -> Measured:
         for number in range(-_WARMING, sizes.warm_rounds):
             pod = await site.floor.bare.run()
             alone = await site.floor.adapter.run()
-            await client.get("/auth/me")  # the gateway may sleep by now, and is not what is asked
-            run = await site.run(client, tail)
+            run = await site.run(tail, is_warm=True)
             if number >= 0:
                 bare.append(pod)
                 adapter.append(alone)
                 runs.append(run)
     finally:
-        client.close()
         await tail.close()
     pods, ours = Sample.of([_seconds(one) for one in bare]), Sample.of([r.seconds for r in runs])
     by_adapter = Sample.of(adapter)
@@ -194,11 +201,7 @@ async def cold(site: Site, sizes: Sizes) -> Measured:
             await site.world.until_asleep(_ASLEEP_SECONDS)
             asleep.append(perf_counter() - begun)
             bare.append(await site.floor.bare.run())
-            client = await site.world.client()
-            try:
-                run = await site.run(client, tail)
-            finally:
-                client.close()
+            run = await site.run(tail, is_warm=False)
             await asyncio.to_thread(_add_functions, site, run)
             runs.append(run)
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -78,13 +79,16 @@ class OwnEngines:
 
 
 def _free_ports(count: int) -> int:
-    """Return the first of some ports in a row that nobody listens on."""
+    """Return the first of some ports in a row that nobody listens on.
+
+    Not among those that the kernel gives to clients: one of them may be gone a moment later.
+    """
     while True:
+        first = 20_000 + secrets.randbelow(10_000)
         with ExitStack() as opened:
-            first = opened.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
             try:
-                for port in range(first + 1, first + count):
+                for port in range(first, first + count):
                     opened.enter_context(socket.create_server(("127.0.0.1", port)))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
-            return int(first)
+            return first

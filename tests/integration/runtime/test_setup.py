@@ -107,6 +107,7 @@ def test_doctor_names_what_breaks_a_rule(system: System, engines: OwnEngines) ->
     system.set_up()
     with system.gateway() as gateway:
         execution_id = User(gateway).submit()
+        gateway.entry.stop()  # in order, so that its event is said
     with MongoClient[dict[str, object]](engines.addresses["INTEGR8S_MONGO_URL"]) as client:
         client[system.database]["executions"].delete_one({"_id": execution_id})
 
