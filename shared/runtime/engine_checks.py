@@ -71,12 +71,16 @@ class EngineChecks:
 
     async def close(self) -> None:
         """Give up every question that is still open."""
+        await self._ask_no_more()
+        await asyncio.gather(*(engine.close() for engine in self._engines.values()))
+
+    async def _ask_no_more(self) -> None:
         if self._asking_on is not None:
             self._asking_on.cancel()
             await asyncio.wait({self._asking_on})
-        await asyncio.gather(*(engine.close() for engine in self._engines.values()))
 
     async def _start(self) -> None:
+        await self._ask_no_more()
         names = frozenset(self._engines)
         away = await self._look(names, needed=names - _SPARED)
         if away:

@@ -21,6 +21,8 @@ class Engines(Protocol):
     async def wait(self, leaving: asyncio.Event) -> bool:
         """Return once every engine has answered; False if the process is to stop instead.
 
+        Those without which work only gets worse, the signals, are asked but not waited for.
+
         Raises:
             StartupError: An engine answered, and will never serve this process.
         """

@@ -42,11 +42,19 @@ class Site:
         Raises:
             RuntimeError: It did not complete.
         """
+        if is_warm:
+            await self._wake_the_gateway()
         client = await self.world.client()
         try:
-            if is_warm:
-                await client.get("/auth/me")  # the gateway may sleep, and is not what is asked
             return await self._run(client, tail)
+        finally:
+            client.close()
+
+    async def _wake_the_gateway(self) -> None:
+        """Let it be awake after whatever lasted longer than Knative keeps it."""
+        client = await self.world.client()
+        try:
+            await client.get("/auth/me")
         finally:
             client.close()
 

@@ -10,7 +10,7 @@ import pytest
 from shared.adapters.mongo.documents import MongoDocuments
 from shared.adapters.mongo.store import MongoOptions, MongoStore
 from shared.adapters.system.clock import SystemClock
-from shared.domain.errors import TemporaryError
+from shared.domain.errors import EngineAway, TemporaryError
 from shared.ports.documents import Collection
 from tests.integration.mongo.events import event
 from tests.integration.mongo.own_server import OwnServer
@@ -73,7 +73,7 @@ async def test_every_call_gives_up_in_time_while_nobody_answers(
     calls = [outcome_of(call(things)) for call in CALLS.values()]
     outcomes = await asyncio.gather(*calls, outcome_of(store.ping()))
 
-    assert set(outcomes) == {(TemporaryError, True)}
+    assert set(outcomes) == {(EngineAway, True)}
 
 
 async def test_the_same_client_goes_on_after_a_restart(

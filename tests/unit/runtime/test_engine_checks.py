@@ -253,3 +253,18 @@ def test_an_engine_that_leaves_and_comes_back_is_told_once_each(
         "the event log does not answer any more: no answer from 127.0.0.1:9",
         "the event log answers",
     ]
+
+
+def test_who_waits_again_asks_no_more_than_before(caplog: pytest.LogCaptureFixture) -> None:
+    """As a process does that has to try something else once more."""
+
+    async def test() -> None:
+        checks = checks_of(signals=Engine(error=AWAY))
+        for _ in range(3):
+            await checks.wait(asyncio.Event())
+        await LoopClock().sleep(timedelta(seconds=20))
+        await checks.close()
+
+    run(test())
+
+    assert said(caplog, "going on without the signals") == 4
