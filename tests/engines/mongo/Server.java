@@ -1,6 +1,5 @@
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
-import de.bwaldvogel.mongo.backend.h2.H2Backend;
 import java.util.List;
 
 /** Serves MongoDB's wire protocol from one file, until SIGTERM: {@code Server HOST PORT FILE}. */
@@ -22,7 +21,7 @@ public final class Server {
     private Server() {}
 
     public static void main(String[] arguments) throws InterruptedException {
-        MongoServer server = new MongoServer(new H2Backend(arguments[2]).version(VERSION));
+        MongoServer server = new MongoServer(new IndexedBackend(arguments[2]).version(VERSION));
         // The last writes reach the file here; a server that is killed loses them.
         Runtime.getRuntime().addShutdownHook(new Thread(server::shutdownNow));
         server.bind(arguments[0], Integer.parseInt(arguments[1]));

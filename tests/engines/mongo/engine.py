@@ -2,7 +2,8 @@
 
 A conditional update of one document is atomic, which is all that the project builds on. Two things
 differ from MongoDB: there are no sessions and transactions, and a server that is killed loses the
-writes of its last moments. So it is only ever ended by SIGTERM.
+writes of its last moments. So it is only ever ended by SIGTERM. Indexes are our own addition, see
+IndexedBackend.java: without them every look at a document reads its whole collection.
 """
 
 import signal
@@ -18,7 +19,12 @@ _EVERYWHERE = "0.0.0.0"  # noqa: S104 - pods come in by the address of their bri
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 60.0
 _ANSWER_MS = 2_000
-_JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+_LOG = "-Dorg.slf4j.simpleLogger"
+_JVM = (
+    *("-Xmx256m", "-XX:+UseSerialGC", f"{_LOG}.defaultLogLevel=warn"),
+    # It warns of every index that it leaves to us.
+    f"{_LOG}.log.de.bwaldvogel.mongo.backend.AbstractMongoDatabase=error",
+)
 
 
 class Mongo:
@@ -75,17 +81,17 @@ class Mongo:
         return paths.STATE / self.name
 
     def _server(self) -> Path:
-        pom, source = _HERE / "pom.xml", _HERE / "Server.java"
+        pom, sources = _HERE / "pom.xml", sorted(_HERE.glob("*.java"))
 
         def make(folder: Path) -> None:
             jars = folder / "lib"
             java.copy_jars(pom, jars)
             java.run(
-                ["javac", "-cp", f"{jars}/*", "-d", str(folder / "classes"), str(source)],
+                ["javac", "-cp", f"{jars}/*", "-d", str(folder / "classes"), *map(str, sources)],
                 what="compiling the MongoDB server",
             )
 
-        return built("mongo-server", [pom, source], make)
+        return built("mongo-server", [pom, *sources], make)
 
     def _command(self) -> list[str]:
         folder = self._server()
