@@ -27,7 +27,7 @@ from shared.adapters.mongo.outbox import (
     events_in,
     partial_clearings,
 )
-from shared.adapters.mongo.store import MongoStore
+from shared.adapters.mongo.store import READ_CONCERN, MongoStore
 from shared.adapters.mongo.uniqueness import INCOMPLETE, Uniqueness
 from shared.adapters.mongo.values import pack, refuse_dots, unpack
 from shared.domain.errors import TemporaryError
@@ -197,11 +197,17 @@ class MongoDocuments:
         """Count matching documents, stopping at `limit` where one is given."""
         if limit == 0:
             return 0
-        query = query_of(where)
+        # The driver's own way is an aggregation, at several times the cost. It counts right also
+        # where a sharded cluster is just moving documents, which is nothing to limit a queue by.
+        command = {
+            "count": self.name,
+            "query": query_of(where),
+            "limit": limit or 0,
+            "readConcern": READ_CONCERN.document,
+        }
         with driver_errors(f"{self.name}: count"):
-            if limit is None:
-                return await self._collection.count_documents(query)
-            return await self._collection.count_documents(query, limit=limit)
+            found = await self._collection.database.command(command)
+        return int(found["n"])
 
     async def flush(self) -> None:
         """Return: what was answered is in the journals of a majority already."""

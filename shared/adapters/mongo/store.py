@@ -22,6 +22,7 @@ from shared.adapters.mongo.values import CODEC
 from shared.domain.errors import StartupError
 from shared.ports.documents import Document
 
+READ_CONCERN = ReadConcern("majority")
 PATIENCE = timedelta(seconds=5)
 """How long one call waits for a server, and for its answer, in all."""
 _URL_REMEDY = (
@@ -68,7 +69,7 @@ class MongoStore:
                 codec_options=CODEC,
                 read_preference=ReadPreference.PRIMARY,
                 write_concern=WriteConcern(w="majority", j=True),
-                read_concern=ReadConcern("majority"),
+                read_concern=READ_CONCERN,
             )
         except InvalidName as error:
             message = f"{options.database!r} is no name of a database: {error}."
