@@ -1,9 +1,10 @@
 """Own the queue: grant slots in order of rank, take them back, and let nobody wait for ever."""
 
-import contextlib
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import NamedTuple
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from functions.coordinate import rules
 from shared.domain.errors import AlreadyExists
@@ -20,7 +21,8 @@ from shared.events.executions import (
 )
 from shared.events.origins import of_execution, order_of
 from shared.events.results import ResultStored
-from shared.events.timers import TimerDue, timer
+from shared.events.timers import TimerDue
+from shared.ports.alarms import arm
 from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
 from shared.ports.publisher import Publisher
@@ -29,7 +31,10 @@ SOURCE = "/integr8s/coordinate"
 POOL = "default"
 _RECENT_RUNS = 100
 _PACE_KNOWN = timedelta(seconds=5)
-_RECONCILE_PAGE = 100
+_PAGE = 100
+_ALARM_KNOWN = timedelta(seconds=60)
+"""How long an alarm that was seen is taken for granted: whoever rings it may have a fast clock."""
+_EARLY = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
@@ -38,6 +43,23 @@ class Pace:
 
     mean: float | None = None
     known_at: float | None = None
+
+
+@dataclass(slots=True)
+class Rounds:
+    """Rounds of scheduling in one replica: one at a time, and who asks during one shares the next.
+
+    So a hundred events at once cost two rounds, not a hundred.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    begun: int = 0
+    succeeded: int = 0
+    """The number of the newest round that came to its end."""
+    over: set[str] = field(default_factory=set)
+    """Executions whose slots the next round takes back."""
+    alarm_until: datetime | None = None
+    """Until then an alarm for the stalest is known to be set."""
 
 
 class Needs(NamedTuple):
@@ -50,6 +72,7 @@ class Needs(NamedTuple):
     clock: Clock
     settings: ExecutionSettings
     pace: Pace
+    rounds: Rounds
 
 
 async def handle(event: Event, needs: Needs) -> None:
@@ -64,10 +87,9 @@ async def handle(event: Event, needs: Needs) -> None:
         case ExecutionCancelRequested():
             await _cancel(event.data.execution_id, needs)
         case ResultStored():
-            await _release(event.data.execution_id, needs)
-            await _schedule(needs)
+            await _next_round(needs, over=event.data.execution_id)
         case TimerDue(kind="expire"):
-            await _expire(event.data.key, needs)
+            await _expire_stale(needs)
         case _:
             pass
 
@@ -84,51 +106,51 @@ async def reconcile(needs: Needs) -> None:
             await _give_back(execution_id, needs)
         elif execution["status"] == Status.QUEUED:
             await _grant(execution, needs)
-    stale = needs.clock.now() - needs.settings.queue_limit
-    waiting = await needs.executions.find(
-        {"status": Status.QUEUED.value}, sort=[("rank", 1)], limit=_RECONCILE_PAGE
-    )
-    for execution in waiting:
-        if execution["accepted_at"] <= stale:
-            await _expire(execution["execution_id"], needs)
-    await _schedule(needs)
+    await _expire_stale(needs)
+    await _next_round(needs)
 
 
 async def _admit(execution_id: str, needs: Needs) -> None:
     """Schedule a fresh execution if a slot is free for it, else say where it stands."""
+    await _next_round(needs)
     execution = await needs.executions.get(execution_id)
     if execution is None or execution["status"] != Status.QUEUED:
         return
     if execution.get("cancel_requested_at"):
         # The cancel overtook its own request: it holds all the same.
         await _say_cancelled(execution, needs)
-        return
-    pool = await _pool(needs)
-    if execution["user_id"] not in rules.users_at_limit(pool, needs.settings):
-        await _schedule(needs)
-        execution = await needs.executions.get(execution_id)
-        if execution is None or execution["status"] != Status.QUEUED:
-            return
-    await _wait(execution, needs)
+    else:
+        await _wait(execution, needs)
 
 
 async def _wait(execution: Document, needs: Needs) -> None:
     """Say the position of an execution that has to wait, and set an end to its waiting."""
-    timer_id, document = timer(
+    await _set_alarm(execution, execution["accepted_at"] + needs.settings.queue_limit, needs)
+    ahead, depth = await asyncio.gather(
+        needs.executions.count({"status": Status.QUEUED.value, "rank": {"$lt": execution["rank"]}}),
+        needs.executions.count({"status": Status.QUEUED.value}),
+    )
+    await needs.publisher.publish([await _queued(execution, ahead + 1, depth, needs)])
+
+
+async def _set_alarm(execution: Document, due_at: datetime, needs: Needs) -> None:
+    """See to it that an alarm rings by then: one is enough for all that wait, set by the stalest.
+
+    When it rings, it is set anew for the stalest that is left.
+    """
+    now, known = needs.clock.now(), needs.rounds.alarm_until
+    if known is not None and now < known:
+        return
+    rings_at = await arm(
+        needs.timers,
         target="coordinate",
         kind="expire",
-        key=execution["execution_id"],
-        due_at=execution["accepted_at"] + needs.settings.queue_limit,
+        key=POOL,
+        due_at=due_at,
         correlation_id=execution["correlation_id"],
         traceparent=execution["traceparent"],
     )
-    with contextlib.suppress(AlreadyExists):  # a redelivery: the timer is armed
-        await needs.timers.insert(timer_id, document)
-    ahead = await needs.executions.count(
-        {"status": Status.QUEUED.value, "rank": {"$lt": execution["rank"]}}
-    )
-    depth = await needs.executions.count({"status": Status.QUEUED.value})
-    await needs.publisher.publish([await _queued(execution, ahead + 1, depth, needs)])
+    needs.rounds.alarm_until = min(rings_at, now + _ALARM_KNOWN)
 
 
 async def _queued(execution: Document, position: int, depth: int, needs: Needs) -> Event:
@@ -163,47 +185,84 @@ async def _mean_duration(needs: Needs) -> float | None:
     return pace.mean
 
 
-async def _schedule(needs: Needs) -> None:
-    """Grant free slots to the best ranked, skipping users who run as many as they may."""
+async def _next_round(needs: Needs, *, over: str | None = None) -> None:
+    """Return once a round that began after this call has granted whatever there was to grant.
+
+    Args:
+        needs: The ports.
+        over: An execution whose slot it has to take back first.
+    """
+    rounds = needs.rounds
+    if over is not None:
+        rounds.over.add(over)
+    wanted = rounds.begun + 1
+    async with rounds.lock:
+        if rounds.succeeded >= wanted:
+            return
+        rounds.begun += 1
+        gone = frozenset(rounds.over)
+        await _round(gone, needs)
+        rounds.over -= gone
+        rounds.succeeded = rounds.begun
+
+
+async def _round(over: Collection[str], needs: Needs) -> None:
+    """Take slots back and grant the free ones to the best ranked, in one write of the ledger.
+
+    A crash between that write and those of the executions leaves slots held by queued ones, which
+    the next round or `reconcile` finishes. An execution that vanished in between costs nothing.
+    """
     while True:
         pool = await _pool(needs)
-        if not rules.has_room(pool):
-            return
-        skipped = rules.users_at_limit(pool, needs.settings)
-        best = await needs.executions.find(
-            {
-                "status": Status.QUEUED.value,
-                "cancel_requested_at": None,
-                **({"user_id": {"$nin": skipped}} if skipped else {}),
-            },
-            sort=[("rank", 1)],
-            limit=1,
-        )
-        if not best:
-            return
-        if not await _grant(best[0], needs) and not await _is_at_limit(best[0], needs):
-            return
+        left = rules.without(pool, over)
+        waiting = await _best(left, needs)
+        grants = rules.grants(left, waiting, needs.settings, at=needs.clock.now())
+        if not await _enter(pool, left, grants, needs):
+            continue  # another replica wrote first
+        granted = [one for one in waiting if one["execution_id"] in grants]
+        is_used = await asyncio.gather(*(_grant(execution, needs) for execution in granted))
+        if not granted or (all(is_used) and len(waiting) < rules.free_slots(left)):
+            return  # nobody is left who could have one
 
 
-async def _is_at_limit(execution: Document, needs: Needs) -> bool:
-    """Say whether its user got the last allowed slot meanwhile: then the next user's turn is it."""
-    at_limit = rules.users_at_limit(await _pool(needs), needs.settings)
-    return execution["user_id"] in at_limit
+async def _best(pool: rules.Pool, needs: Needs) -> Sequence[Document]:
+    """Return the best ranked for the free slots, but for users who run as many as they may."""
+    free = rules.free_slots(pool)
+    if not free:
+        return []
+    skipped = rules.users_at_limit(pool, needs.settings)
+    return await needs.executions.find(
+        {
+            "status": Status.QUEUED.value,
+            "cancel_requested_at": None,
+            **({"user_id": {"$nin": skipped}} if skipped else {}),
+        },
+        sort=[("rank", 1)],
+        limit=free,
+    )
+
+
+async def _enter(pool: Document, left: rules.Pool, grants: Mapping[str, Any], needs: Needs) -> bool:
+    """Write the ledger as it should be now; say whether nobody else did meanwhile."""
+    fresh = {key: holding for key, holding in grants.items() if key not in left["holders"]}
+    gone = pool["holders"].keys() - left["holders"].keys()
+    if not fresh and not gone:
+        return True
+    entered = await needs.pools.change(
+        POOL,
+        when={"version": pool["version"]},
+        set={f"holders.{execution_id}": holding for execution_id, holding in fresh.items()},
+        unset=[f"holders.{execution_id}" for execution_id in sorted(gone)],
+    )
+    return entered is not None
 
 
 async def _grant(execution: Document, needs: Needs) -> bool:
-    """Take a slot, then schedule; say whether scheduling may go on to the next.
-
-    A crash between the two writes leaves a slot held by a queued execution, which the next event or
-    `reconcile` finishes. An execution that vanished in between costs nothing.
-    """
-    execution_id = execution["execution_id"]
-    if not await _take(execution, needs):
-        return False
+    """Schedule an execution that has its slot; say whether it uses it."""
     now = needs.clock.now()
     granted = {**execution, "scheduled_at": now}
     scheduled = await needs.executions.change(
-        execution_id,
+        execution["execution_id"],
         when={"status": Status.QUEUED.value, "cancel_requested_at": None},
         set={"status": Status.SCHEDULED.value, "scheduled_at": now, "updated_at": now},
         emit=[
@@ -217,40 +276,14 @@ async def _grant(execution: Document, needs: Needs) -> bool:
         ],
     )
     if scheduled is None:
-        await _release_unless_running(execution_id, needs)
-    else:
-        await needs.timers.delete(f"coordinate:expire:{execution_id}")
-    return True
-
-
-async def _take(execution: Document, needs: Needs) -> bool:
-    """Enter an execution into the ledger, once; say whether it holds its slot now."""
-    execution_id = execution["execution_id"]
-    wanted = rules.holding(execution, needs.clock.now())
-    while True:
-        pool = await _pool(needs)
-        if execution_id in pool["holders"]:
-            return True
-        if not rules.fits(pool, wanted):
-            return False
-        if wanted["user"] in rules.users_at_limit(pool, needs.settings):
-            return False
-        taken = await needs.pools.change(
-            POOL, when={"version": pool["version"]}, set={f"holders.{execution_id}": wanted}
-        )
-        if taken is not None:
-            return True
+        await _release_unless_running(execution["execution_id"], needs)
+    return scheduled is not None
 
 
 async def _release_unless_running(execution_id: str, needs: Needs) -> None:
     execution = await needs.executions.get(execution_id)
     if execution is None or execution["status"] in (TERMINAL | {Status.QUEUED}):
         await _give_back(execution_id, needs)
-
-
-async def _release(execution_id: str, needs: Needs) -> None:
-    await needs.timers.delete(f"coordinate:expire:{execution_id}")
-    await _give_back(execution_id, needs)
 
 
 async def _give_back(execution_id: str, needs: Needs) -> None:
@@ -297,20 +330,29 @@ async def _say_cancelled(execution: Document, needs: Needs) -> None:
     await needs.publisher.publish([event])
 
 
-async def _expire(execution_id: str, needs: Needs) -> None:
-    """Refuse what waited for the whole queue limit."""
-    execution = await needs.executions.get(execution_id)
-    limit = needs.settings.queue_limit
-    if execution is None or execution["status"] != Status.QUEUED:
-        return
-    if needs.clock.now() < execution["accepted_at"] + limit - timedelta(seconds=1):
-        return
+async def _expire_stale(needs: Needs) -> None:
+    """Refuse what has waited for the whole queue limit, and set the alarm for what is next."""
+    limit, now = needs.settings.queue_limit, needs.clock.now()
+    waiting = await needs.executions.find(
+        {"status": Status.QUEUED.value}, sort=[("accepted_at", 1)], limit=_PAGE
+    )
+    stale = [one for one in waiting if one["accepted_at"] + limit - _EARLY <= now]
+    await needs.publisher.publish([_expired(execution, needs) for execution in stale])
+    needs.rounds.alarm_until = None
+    if len(stale) < len(waiting):
+        oldest = waiting[len(stale)]
+        await _set_alarm(oldest, oldest["accepted_at"] + limit, needs)
+    elif len(stale) == _PAGE:
+        await _set_alarm(stale[-1], now + _ALARM_KNOWN, needs)
+
+
+def _expired(execution: Document, needs: Needs) -> Event:
+    seconds = int(needs.settings.queue_limit.total_seconds())
     rejected = ExecutionRejected(
-        execution_id=execution_id,
+        execution_id=execution["execution_id"],
         user_id=execution["user_id"],
         code="queue_expired",
-        message=f"It waited {int(limit.total_seconds())} s for a free slot, and none came.",
-        limit=int(limit.total_seconds()),
+        message=f"It waited {seconds} s for a free slot, and none came.",
+        limit=seconds,
     )
-    event = of_execution(execution, rejected, source=SOURCE, at=needs.clock.now())
-    await needs.publisher.publish([event])
+    return of_execution(execution, rejected, source=SOURCE, at=needs.clock.now())

@@ -1,7 +1,7 @@
 """Who gets a slot: the pool as an allocation ledger, and the choice of the next."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -40,16 +40,22 @@ def holding(execution: Mapping[str, Any], at: datetime) -> dict[str, Any]:
     }
 
 
-def has_room(pool: Pool) -> bool:
-    """Say whether a slot is free at all."""
-    return len(pool["holders"]) < int(pool["capacity"]["slots"])
+def without(pool: Pool, over: Collection[str]) -> Pool:
+    """Return the pool as it is once some have given their slots back."""
+    holders = {key: holder for key, holder in pool["holders"].items() if key not in over}
+    return {**pool, "holders": holders}
+
+
+def free_slots(pool: Pool) -> int:
+    """Return how many slots are free."""
+    return max(0, int(pool["capacity"]["slots"]) - len(pool["holders"]))
 
 
 def fits(pool: Pool, wanted: Mapping[str, Any]) -> bool:
     """Say whether a slot, its processor and its memory are all free."""
     holders = pool["holders"].values()
     return (
-        has_room(pool)
+        free_slots(pool) > 0
         and sum(holder["cpu"] for holder in holders) + wanted["cpu"] <= pool["capacity"]["cpu"]
         and sum(holder["memory"] for holder in holders) + wanted["memory"]
         <= pool["capacity"]["memory"]
@@ -60,6 +66,29 @@ def users_at_limit(pool: Pool, settings: ExecutionSettings) -> Sequence[str]:
     """Return the users who run as many as one user may; they are skipped, nobody waits for them."""
     running = Counter(holder["user"] for holder in pool["holders"].values())
     return sorted(u for u, count in running.items() if count >= settings.max_concurrent_per_user)
+
+
+def grants(
+    pool: Pool, waiting: Sequence[Mapping[str, Any]], settings: ExecutionSettings, *, at: datetime
+) -> dict[str, dict[str, Any]]:
+    """Return who gets a slot, by id, and what they hold of the pool; `waiting` in order of rank.
+
+    Who holds one already, of a grant that a crash cut off, keeps it. A user at the limit is
+    skipped; whoever else does not fit holds up those behind, or a large one would wait for ever.
+    """
+    ledger = {**pool, "holders": dict(pool["holders"])}
+    granted = {}
+    for execution in waiting:
+        execution_id = execution["execution_id"]
+        wanted = ledger["holders"].get(execution_id)
+        if wanted is None:
+            wanted = holding(execution, at)
+            if wanted["user"] in users_at_limit(ledger, settings):
+                continue
+            if not fits(ledger, wanted):
+                break
+        granted[execution_id] = ledger["holders"][execution_id] = wanted
+    return granted
 
 
 def mean_duration(recent: Sequence[Mapping[str, Any]]) -> float | None:

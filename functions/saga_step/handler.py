@@ -1,7 +1,8 @@
 """Guard an execution: note what happened, notice what did not, undo what was done."""
 
-import contextlib
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -34,7 +35,8 @@ from shared.events.sagas import (
     SagaStepCompleted,
 )
 from shared.events.system import SystemAlert
-from shared.events.timers import TimerDue, timer
+from shared.events.timers import TimerDue
+from shared.ports.alarms import arm
 from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
 
@@ -54,17 +56,41 @@ _CHANGING = (
     "retry_count",
     "armed_at",
 )
+_REMEMBERED = 2_000
 _GRACE = {"finished": 0.0, "cancelled": 2.0, "deadline": 2.0, "failed": 0.0, "orphan": 30.0}
 
 
+@dataclass(slots=True)
+class Known:
+    """Sagas as this replica last wrote them, each for the next fact about it.
+
+    Every write asks for the version that it builds on, so one that somebody else has changed
+    meanwhile is found out and read again.
+    """
+
+    sagas: "OrderedDict[str, Document]" = field(default_factory=OrderedDict)
+
+    def take(self, saga_id: str) -> Document | None:
+        """Return a saga and forget it: whoever takes it changes it before it is written."""
+        return self.sagas.pop(saga_id, None)
+
+    def keep(self, saga: Document) -> None:
+        """Remember a saga that is not over."""
+        if saga["completed_at"] is None:
+            self.sagas[saga["saga_id"]] = saga
+            if len(self.sagas) > _REMEMBERED:
+                self.sagas.popitem(last=False)
+
+
 class Needs(NamedTuple):
-    """The ports of this function."""
+    """The ports of this function, and what one replica remembers."""
 
     sagas: Documents
     executions: Documents
     timers: Documents
     clock: Clock
     settings: ExecutionSettings
+    known: Known
 
 
 async def handle(event: Event, needs: Needs) -> None:
@@ -78,12 +104,21 @@ async def handle_batch(events: Sequence[Event], needs: Needs) -> None:
     for event in events:
         if isinstance(event.data, TimerDue):
             await _on_deadline(event.data.key, needs)
+    may_be_new = any(isinstance(event.data, ExecutionRequested) for event in facts)
     while facts:
-        saga = await needs.sagas.get(saga_id_of(facts[0].subject))
-        if saga is None:
-            saga = await _new(facts[0].subject, needs)
+        saga = await _saga_of(facts[0].subject, needs, may_be_new=may_be_new)
         if saga is None or await _join(saga, facts, needs):
             return
+        may_be_new = False
+
+
+async def _saga_of(execution_id: str, needs: Needs, *, may_be_new: bool) -> Document | None:
+    """Return the saga as it was last known; a write will tell if that is not how it is now."""
+    saga_id = saga_id_of(execution_id)
+    saga = needs.known.take(saga_id)
+    if saga is None and not may_be_new:
+        saga = await needs.sagas.get(saga_id)
+    return saga or await _new(execution_id, needs)
 
 
 async def _new(execution_id: str, needs: Needs) -> Document | None:
@@ -403,9 +438,10 @@ async def _insert(saga: Document, emit: list[Event], needs: Needs) -> bool:
         saga["armed_at"] = await _arm(saga, needs.clock.now() + rules.SHORTEST_WAIT, needs)
     _describe(saga)
     try:
-        await needs.sagas.insert(saga["saga_id"], saga, emit=emit)
+        stored = await needs.sagas.insert(saga["saga_id"], saga, emit=emit)
     except AlreadyExists:
         return False
+    needs.known.keep(stored)
     return True
 
 
@@ -425,14 +461,16 @@ async def _save(saga: Document, emit: list[Event], needs: Needs) -> bool:
     )
     if written is None:
         return False
+    needs.known.keep(written)
     if saga["completed_at"] is not None:
         await needs.timers.delete(f"saga-step:{_KIND}:{saga['saga_id']}")
     return True
 
 
 async def _arm(saga: Document, due: datetime, needs: Needs) -> datetime:
-    """Set the alarm of a saga."""
-    timer_id, document = timer(
+    """Set the alarm of a saga; return when it rings."""
+    return await arm(
+        needs.timers,
         target="saga-step",
         kind=_KIND,
         key=saga["saga_id"],
@@ -440,14 +478,6 @@ async def _arm(saga: Document, due: datetime, needs: Needs) -> datetime:
         correlation_id=saga["correlation_id"],
         traceparent=saga["traceparent"],
     )
-    while True:
-        with contextlib.suppress(AlreadyExists):
-            await needs.timers.insert(timer_id, document)
-            return due
-        moved = await needs.timers.change(timer_id, set={"due_at": due}, unset=["lease_until"])
-        if moved is not None:
-            return due
-        # It fired and was removed between the two: insert it again, or no alarm would ring.
 
 
 def _describe(saga: Document) -> None:

@@ -14,7 +14,6 @@ POINTS = {
         "pools.change",
         "executions.change",
         "timers.insert",
-        "timers.delete",
         "log.append",
         "executions.clear",
         "consumer.commit",
@@ -44,7 +43,6 @@ POINTS = {
         "consumer.commit",
     ],
     "relay-events": [
-        "events.insert",
         "events.insert_all",
         "signals.publish_all",
         "consumer.commit",

@@ -1,11 +1,13 @@
 """Slots are granted in order of rank, and never leak."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from functions.coordinate import rules
-from functions.coordinate.handler import POOL, Needs, Pace, handle, reconcile
+from functions.coordinate.handler import POOL, Needs, Pace, Rounds, handle, reconcile
+from shared.domain.errors import TemporaryError
 from shared.domain.execution_settings import ExecutionSettings
 from shared.domain.executions import Priority
 from shared.events.event import Event
@@ -28,6 +30,7 @@ def needs_of(world: World, **settings: Any) -> Needs:
         clock=world.clock,
         settings=ExecutionSettings(**given),
         pace=Pace(),
+        rounds=Rounds(),
     )
 
 
@@ -155,18 +158,18 @@ class _Late:
     def __init__(self, world: World, user: str) -> None:
         self.inner = world.documents("pools")
         self.user = user
-        self.reads = 0
+        self.writes = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    async def get(self, key: str) -> Any:
+    async def change(self, key: str, **rest: Any) -> Any:
         """Let the other replica in after the choice."""
-        self.reads += 1
-        if self.reads == 3:
+        self.writes += 1
+        if self.writes == 1:
             taken = {"user": self.user, "cpu": 1, "memory": 1, "since": START}
             await self.inner.change(key, set={"holders.other": taken})
-        return await self.inner.get(key)
+        return await self.inner.change(key, **rest)
 
 
 async def test_a_slot_lost_to_the_users_own_other_run_goes_to_the_next_user(
@@ -182,7 +185,7 @@ async def test_a_slot_lost_to_the_users_own_other_run_goes_to_the_next_user(
 
     await handle(requested(1), needs._replace(pools=late))
 
-    assert late.reads >= 3
+    assert late.writes == 2
     assert await statuses(world) == ["queued", "scheduled"]
 
 
@@ -336,3 +339,119 @@ async def test_a_hundred_runs_and_ten_failures_leave_the_pool_empty(world: World
     await reconcile(needs)
 
     assert await holders(world) == []
+
+
+class _Counted:
+    """Pools whose writes are counted, and which answer in their own time."""
+
+    def __init__(self, world: World) -> None:
+        self.inner = world.documents("pools")
+        self.clock = world.clock
+        self.writes = 0
+        self.failures = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def get(self, key: str) -> Any:
+        """Let others have their turn, as a server does."""
+        await self.clock.sleep(seconds(0))
+        return await self.inner.get(key)
+
+    async def change(self, key: str, **rest: Any) -> Any:
+        """Count, and fail as often as asked."""
+        await self.clock.sleep(seconds(0))
+        if self.failures:
+            self.failures -= 1
+            raise TemporaryError("no answer")
+        self.writes += 1
+        return await self.inner.change(key, **rest)
+
+
+async def test_what_comes_at_once_shares_rounds(world: World) -> None:
+    """One round for the first, one for all who came during it; results give back together too."""
+    pools = _Counted(world)
+    needs = needs_of(world, max_concurrent_executions=20)._replace(pools=pools)
+    numbers = range(1, 21)
+    await add(world, *numbers)
+
+    await asyncio.gather(*(handle(requested(number), needs) for number in numbers))
+    for number in numbers:
+        await end(world, number)
+    await asyncio.gather(*(handle(stored(number), needs) for number in numbers))
+
+    assert await statuses(world) == ["completed"] * 20
+    assert await holders(world) == []
+    assert pools.writes <= 4
+
+
+async def test_a_round_that_fails_fails_only_who_led_it(world: World) -> None:
+    """The others lead one of their own, and nobody's slot is forgotten."""
+    pools = _Counted(world)
+    needs = needs_of(world, max_concurrent_executions=3)._replace(pools=pools)
+    await add(world, 1, 2, 3, 4)
+    for number in (1, 2, 3):
+        await handle(requested(number), needs)
+        await end(world, number)
+    pools.failures = 1
+
+    ends = await asyncio.gather(
+        *(handle(stored(number), needs) for number in (1, 2, 3)), return_exceptions=True
+    )
+
+    assert [type(one) for one in ends] == [TemporaryError, type(None), type(None)]
+    assert await holders(world) == [execution_id(4)]
+
+
+async def test_one_alarm_rings_for_all_that_wait(world: World) -> None:
+    """For the stalest; then for the next."""
+    needs = needs_of(world, max_concurrent_executions=0)
+    await add(world, 1, 10)
+    await handle(requested(1), needs)
+    await handle(requested(10), needs)
+    timers = world.documents("timers")
+    assert [timer["due_at"] for timer in await timers.find()] == [START + seconds(3601)]
+    await world.clock.advance(seconds(3601))
+    world.said.events.clear()
+
+    await timers.delete("coordinate:expire:default")  # it rang
+    await handle(expire(1), needs)
+
+    assert [event.subject for event in world.said.events] == [execution_id(1)]
+    await world.documents("executions").change(execution_id(1), set={"status": "error"})
+    assert [timer["due_at"] for timer in await timers.find()] == [START + seconds(3610)]
+
+
+async def test_an_alarm_that_is_ringing_is_kept_for_the_next(world: World) -> None:
+    """Whoever rings it removes it afterwards, unless it was moved meanwhile."""
+    needs = needs_of(world, max_concurrent_executions=0)
+    await add(world, 1)
+    await handle(requested(1), needs)
+    timers = world.documents("timers")
+    ringing = await timers.change(
+        "coordinate:expire:default", set={"lease_until": START + seconds(3700)}
+    )
+    assert ringing is not None
+    await add(world, 50)
+
+    await handle(requested(50), needs_of(world, max_concurrent_executions=0))
+    is_removed = await timers.delete(
+        "coordinate:expire:default", when={"version": ringing["version"]}
+    )
+
+    assert not is_removed
+    assert [timer["due_at"] for timer in await timers.find()] == [START + seconds(3650)]
+
+
+async def test_a_large_one_is_not_overtaken_for_ever(world: World) -> None:
+    """What does not fit holds up those behind it, also small ones."""
+    needs = needs_of(world, max_concurrent_executions=5, pool_cpu_millicores=400)
+    large = {"cpu_request": "300m", "memory_request": "1Mi"}
+    await add(world, 1)
+    limits = (await world.documents("executions").get(execution_id(1)) or {})["limits"]
+    await add(world, 2, limits={**limits, **large})
+    await add(world, 3)
+
+    await handle(requested(1), needs)
+
+    assert await statuses(world) == ["scheduled", "queued", "queued"]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.saga_step import rules
-from functions.saga_step.handler import Needs, handle, handle_batch
+from functions.saga_step.handler import Known, Needs, handle, handle_batch
 from shared.domain.executions import Status
 from shared.domain.identifiers import saga_id_of
 from shared.events.event import Event, Payload
@@ -80,6 +80,7 @@ def needs_of(world: World) -> Needs:
         timers=world.documents("timers"),
         clock=world.clock,
         settings=world.settings,
+        known=Known(),
     )
 
 
@@ -449,3 +450,56 @@ async def test_an_alarm_that_fires_while_it_is_moved_is_set_again(world: World) 
     assert racing.races == 0
     assert timer is not None
     assert timer["due_at"] == START + seconds(10)
+
+
+class _Counted:
+    """Sagas of which every reading is counted."""
+
+    def __init__(self, world: World) -> None:
+        self.inner = world.documents("sagas")
+        self.reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def get(self, key: str) -> Any:
+        """Count, and read."""
+        self.reads += 1
+        return await self.inner.get(key)
+
+
+async def test_a_replica_remembers_its_sagas(world: World) -> None:
+    """It reads none that it wrote itself, and forgets those that are over."""
+    await world.add_execution()
+    sagas = _Counted(world)
+    needs = needs_of(world)._replace(sagas=sagas)
+    for fact in (requested(), queued(0), created(), started(), completed(), stored(), deleted()):
+        await handle(builders.event(fact, at=world.clock.now()), needs)
+
+    assert (await state(world))["state"] == "completed"
+    assert sagas.reads == 0
+    assert needs.known.sagas == {}
+
+
+async def test_what_a_replica_remembers_may_be_out_of_date(world: World) -> None:
+    """What another one wrote meanwhile is found, and nothing of it is lost."""
+    await world.add_execution()
+    one, other = needs_of(world), needs_of(world)
+    way = [(requested(), one), (queued(0), other), (created(), one), (started(), other)]
+    for fact, needs in [*way, (completed(), one), (stored(), other), (deleted(), one)]:
+        await handle(builders.event(fact, at=world.clock.now()), needs)
+
+    saga = await state(world)
+    assert saga["state"] == "completed"
+    assert saga["completed_steps"] == [step.name for step in rules.STEPS]
+
+
+async def test_a_redelivered_request_changes_nothing(world: World) -> None:
+    """Also where this replica has never heard of the saga."""
+    await world.add_execution()
+    await tell(world, requested(), queued(0), created())
+    before = await state(world)
+
+    await tell(world, requested())
+
+    assert await state(world) == before
