@@ -22,7 +22,10 @@ _PATIENCE = timedelta(seconds=2)
 """The longest that an event is held back for one that belongs before it."""
 _LOOK_AGAIN = timedelta(milliseconds=100)
 _GATHER = timedelta(milliseconds=3)
-_REMEMBERED = 4096
+_REMEMBERED_EVENTS = 16_384
+_REMEMBERED_EXECUTIONS = 4_096
+_AT_ONCE = 500
+"""Events in one write."""
 
 
 @dataclass(slots=True)
@@ -55,9 +58,9 @@ class History:
             self._wake(_outputs_of(event.subject))
         self.stored[event.id] = None
         self._wake(event.id)
-        while len(self.stored) > _REMEMBERED:
+        while len(self.stored) > _REMEMBERED_EVENTS:
             self.stored.popitem(last=False)
-        while len(self.last) > _REMEMBERED:
+        while len(self.last) > _REMEMBERED_EXECUTIONS:
             execution_id, _ = self.last.popitem(last=False)
             self.outputs.pop(execution_id, None)
 
@@ -82,6 +85,23 @@ class Nudges:
     sending: "asyncio.Task[None] | None" = None
 
 
+@dataclass(slots=True)
+class Write:
+    """Events of one execution on their way into the history, in order."""
+
+    documents: Sequence[Document]
+    stored: int | None = None
+    """How many of the first were stored, once that is known."""
+
+
+@dataclass(slots=True)
+class Writes:
+    """What waits for the store: while something is written, more gathers, for one write of all."""
+
+    waiting: list[Write] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Needs(NamedTuple):
     """The ports of this function, and what one replica remembers."""
 
@@ -90,6 +110,7 @@ class Needs(NamedTuple):
     signals: Signals
     clock: Clock
     history: History
+    writes: Writes
     nudges: Nudges
 
 
@@ -101,10 +122,7 @@ async def handle(event: Event, needs: Needs) -> None:
     if event.id in needs.history.stored:
         return
     await _wait_for_predecessors(event, needs)
-    async with needs.history.one_at_a_time(event.subject):
-        document = await _store(event, needs)
-    if document is not None:
-        _nudge(document, needs)
+    await _store_all([event], needs)
 
 
 async def handle_batch(events: Sequence[Event], needs: Needs) -> None:
@@ -112,7 +130,7 @@ async def handle_batch(events: Sequence[Event], needs: Needs) -> None:
     rest = [event for event in events if event.id not in needs.history.stored]
     while rest:
         ready = _ready(rest, needs.history)
-        if len(ready) > 1:
+        if ready:
             await _store_all(ready, needs)
             del rest[: len(ready)]
         else:
@@ -138,7 +156,7 @@ def _ready(events: Sequence[Event], history: History) -> Sequence[Event]:
 
 
 async def _store_all(events: Sequence[Event], needs: Needs) -> None:
-    """Insert events under the next numbers, in order.
+    """Insert events of one execution under the next numbers, in order.
 
     The store takes them up to the first that it refuses, so that none stands behind a gap; from
     there on each is stored by itself.
@@ -153,7 +171,7 @@ async def _store_all(events: Sequence[Event], needs: Needs) -> None:
             rules.history_document(event, last + number, now)
             for number, event in enumerate(events, start=1)
         ]
-        stored = await needs.events.insert_all([(one["event_id"], one) for one in documents])
+        stored = await _write(documents, needs)
         for event, document in zip(events[:stored], documents[:stored], strict=True):
             needs.history.note(event, document["seq"])
             _nudge(document, needs)
@@ -163,6 +181,41 @@ async def _store_all(events: Sequence[Event], needs: Needs) -> None:
             document_of_it = await _store(event, needs)
             if document_of_it is not None:
                 _nudge(document_of_it, needs)
+
+
+async def _write(documents: Sequence[Document], needs: Needs) -> int:
+    """Store documents in order, up to the first that is refused; return how many were stored.
+
+    Whoever finds nobody writing writes for all who wait. Where that fails, it fails for one alone:
+    the others try again.
+    """
+    mine, writes = Write(documents), needs.writes
+    writes.waiting.append(mine)
+    try:
+        async with writes.lock:
+            while mine.stored is None:
+                await _write_waiting(needs)
+    finally:
+        if mine in writes.waiting:
+            writes.waiting.remove(mine)
+    return mine.stored
+
+
+async def _write_waiting(needs: Needs) -> None:
+    """Store what waits, as much as goes into one write, and say of each how far it came."""
+    waiting, together, size = needs.writes.waiting, 0, 0
+    while together < len(waiting) and (not together or size < _AT_ONCE):
+        size += len(waiting[together].documents)
+        together += 1
+    batch = waiting[:together]
+    documents = [document for write in batch for document in write.documents]
+    left = await needs.events.insert_all([(one["event_id"], one) for one in documents])
+    for write in batch:
+        write.stored = min(left, len(write.documents))
+        left -= write.stored
+        waiting.remove(write)
+        if write.stored < len(write.documents):
+            return  # what stands behind a refusal was not tried
 
 
 async def _store_plain(event: Event, needs: Needs) -> None:
@@ -206,28 +259,33 @@ async def _last_seq(execution_id: str, needs: Needs) -> int:
 async def _wait_for_predecessors(event: Event, needs: Needs) -> None:
     """Hold the event back until those that belong before it are stored, but not for long.
 
-    They come over several topics, and a broker promises no order across those.
+    They come over several topics, and a broker promises no order across those. Who has numbered
+    this execution before will most likely store them too, and asks the store only if they are late.
     """
     cause, outputs = rules.waits_for(event), rules.outputs_before(event)
-    if cause is None and not outputs:
-        return
+    may_be_elsewhere = event.subject not in needs.history.last
     until = needs.clock.monotonic() + _PATIENCE.total_seconds()
     while needs.clock.monotonic() < until:
-        if cause is not None and not await _is_stored(cause, needs):
+        if cause is not None and not await _is_stored(cause, needs, ask=may_be_elsewhere):
             await _next_word(cause, needs)
-        elif outputs and not await _has_outputs(event.subject, outputs, needs):
+        elif not await _has_outputs(event.subject, outputs, needs, ask=may_be_elsewhere):
             await _next_word(_outputs_of(event.subject), needs)
         else:
             return
+        may_be_elsewhere = True
 
 
-async def _is_stored(event_id: str, needs: Needs) -> bool:
-    return event_id in needs.history.stored or await needs.events.get(event_id) is not None
+async def _is_stored(event_id: str, needs: Needs, *, ask: bool) -> bool:
+    if event_id in needs.history.stored:
+        return True
+    return ask and await needs.events.get(event_id) is not None
 
 
-async def _has_outputs(execution_id: str, wanted: int, needs: Needs) -> bool:
+async def _has_outputs(execution_id: str, wanted: int, needs: Needs, *, ask: bool) -> bool:
     if needs.history.outputs.get(execution_id, 0) >= wanted:
         return True
+    if not ask:
+        return False
     found = await needs.events.count(
         {"execution_id": execution_id, "event_type": ExecutionOutput.TYPE}
     )

@@ -1,11 +1,12 @@
 """The simulation finds bugs: each of these, planted on purpose, is caught within a few seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from functions.coordinate import handler as coordinate
+from functions.coordinate import rules as coordinate_rules
 from functions.launch_pod import handler as launch_pod
 from functions.persist_result import handler as persist_result
 from functions.persist_result import rules as persist_rules
@@ -64,10 +65,11 @@ def commit_before_handling(patch: pytest.MonkeyPatch) -> None:
 def slot_never_freed(patch: pytest.MonkeyPatch) -> None:
     """Forget to give a slot back."""
 
-    async def forget(execution_id: str, needs: coordinate.Needs) -> None:
-        del execution_id, needs
+    def forget(pool: coordinate_rules.Pool, over: frozenset[str]) -> coordinate_rules.Pool:
+        del over
+        return pool
 
-    patch.setattr(coordinate, "_give_back", forget)
+    patch.setattr(coordinate_rules, "without", forget)
 
 
 def no_unique_number(patch: pytest.MonkeyPatch) -> None:
@@ -90,16 +92,15 @@ def no_sweep(patch: pytest.MonkeyPatch) -> None:
 def counter_first(patch: pytest.MonkeyPatch) -> None:
     """Take the next number before it is known whether the event is new."""
 
-    async def store(event: Event, needs: relay_events.Needs) -> Document | None:
-        seq = needs.history.last.get(event.subject, 0) + 1
-        needs.history.last[event.subject] = seq
-        document = relay_rules.history_document(event, seq, needs.clock.now())
-        try:
-            return await needs.events.insert(event.id, document)
-        except AlreadyExists:
-            return None
+    async def store_all(events: Sequence[Event], needs: relay_events.Needs) -> None:
+        for event in events:
+            seq = needs.history.last.get(event.subject, 0) + 1
+            needs.history.last[event.subject] = seq
+            document = relay_rules.history_document(event, seq, needs.clock.now())
+            with suppress(AlreadyExists):
+                await needs.events.insert(event.id, document)
 
-    patch.setattr(relay_events, "_store", store)
+    patch.setattr(relay_events, "_store_all", store_all)
 
 
 def no_clean_up(patch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.relay_events.handler import History, Needs, Nudges, handle, handle_batch
+from functions.relay_events.handler import History, Needs, Nudges, Writes, handle, handle_batch
 from shared.domain.errors import TemporaryError
 from shared.events.event import Event
 from shared.events.executions import ExecutionOutput, ExecutionStarted
@@ -41,6 +41,7 @@ def needs_of(world: World, signals: Any = None) -> Needs:
         signals=heard,
         clock=world.clock,
         history=History(),
+        writes=Writes(),
         nudges=Nudges(),
     )
 
@@ -238,3 +239,102 @@ async def test_what_is_of_no_execution_is_stored_without_a_number(world: World, 
     (stored,) = await world.documents("events").find()
     assert "seq" not in stored
     assert await world.documents("audit_log").count() == 1
+
+
+class Counted:
+    """Events that take their time to be stored, and whose writes are counted."""
+
+    def __init__(self, world: World) -> None:
+        self.inner = world.documents("events")
+        self.clock = world.clock
+        self.writes = 0
+        self.reads = 0
+        self.failures = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def get(self, key: str) -> Any:
+        """Count, and read."""
+        self.reads += 1
+        return await self.inner.get(key)
+
+    async def insert_all(self, documents: Any) -> int:
+        """Count, let others gather, and fail as often as asked."""
+        self.writes += 1
+        await self.clock.sleep(seconds(0.01))
+        if self.failures:
+            self.failures -= 1
+            raise TemporaryError("no answer")
+        return await self.inner.insert_all(documents)
+
+
+def of_another(number: int, name: str) -> Event:
+    """Return an event of another execution."""
+    subject = builders.execution_id(number)
+    data = ExecutionStarted(execution_id=subject, user_id=USER_ID, pod_name="p", started_at=START)
+    return builders.event(data, event_id=f"{name}{number}", subject=subject)
+
+
+async def _all(world: World, *handling: Any) -> list[Any]:
+    tasks = asyncio.gather(*handling, return_exceptions=True)
+    await world.clock.advance(seconds(0.2))
+    return await tasks
+
+
+async def test_events_of_many_executions_are_written_together(world: World) -> None:
+    """One write for the first, one for all that gathered meanwhile; each history is its own."""
+    events = Counted(world)
+    needs = needs_of(world)._replace(events=events)
+
+    await _all(
+        world, *(handle_batch([of_another(n, "a"), of_another(n, "b")], needs) for n in range(30))
+    )
+
+    assert events.writes == 2
+    found = await world.documents("events").find(sort=[("execution_id", 1), ("seq", 1)])
+    assert [one["event_id"] for one in found] == [f"{name}{n}" for n in range(30) for name in "ab"]
+    assert {one["seq"] for one in found} == {1, 2}
+
+
+async def test_one_that_is_refused_holds_up_no_other_execution(world: World) -> None:
+    """What stands behind it in a write of many is written again."""
+    await handle(of_another(3, "a"), needs_of(world))
+    events = Counted(world)
+    needs = needs_of(world)._replace(events=events)
+    needs.history.last[builders.execution_id(3)] = 0  # it does not know that this is stored
+
+    await _all(
+        world, *(handle_batch([of_another(n, "a"), of_another(n, "b")], needs) for n in range(6))
+    )
+
+    found = await world.documents("events").find(sort=[("execution_id", 1), ("seq", 1)])
+    assert [(one["event_id"], one["seq"]) for one in found] == [
+        (f"{name}{n}", seq) for n in range(6) for seq, name in enumerate("ab", start=1)
+    ]
+
+
+async def test_a_write_that_fails_fails_for_one(world: World) -> None:
+    """Who led it is told; the others write theirs themselves."""
+    events = Counted(world)
+    events.failures = 1
+    needs = needs_of(world)._replace(events=events)
+
+    ends = await _all(world, *(handle(of_another(n, "a"), needs) for n in range(5)))
+
+    assert [type(end) for end in ends] == [TemporaryError] + [type(None)] * 4
+    assert await world.documents("events").count() == 4
+    assert needs.writes.waiting == []
+
+
+async def test_who_stores_a_history_asks_nobody_whether_it_is_stored(world: World) -> None:
+    """It hears of the cause from itself; only one that is late is looked for."""
+    events = Counted(world)
+    needs = needs_of(world)._replace(events=events)
+    await _all(world, handle(started("first"), needs))
+    follower = started("late", source="/integr8s/monitor-pods", causation_id="early")
+
+    await _all(world, handle(follower, needs), handle(started("early"), needs))
+
+    assert [name for _, name in await history(world)] == ["first", "early", "late"]
+    assert events.reads == 0
