@@ -30,13 +30,16 @@ from shared.ports.event_log import TopicPartition
 
 _LOG = logging.getLogger(__name__)
 
-_AWAKE_MS = 20
+_AWAKE_MS = 100
 _DOZING_MS = 250
 """How long a poll lasts at most, which is how long a commit waits for its turn at worst. Records
 end a poll at once, so the long one costs no time, and a member that idles next to no processor."""
 _AWAKE_SECONDS = 1.0
 """After the last record: its commit is still to come."""
 _NOTHING_SECONDS = 0.05
+_PACE_SECONDS = 0.005
+"""Between two polls that find records. The first record of a burst is read at once; with those
+that follow, most of the effort is the driver's for each poll, not for each record."""
 _RESUME_BELOW = 0.5
 _MAX_RECORDS = 500
 _MAX_POLL_INTERVAL_MS = 60_000
@@ -188,8 +191,9 @@ class PollThread:
             else:
                 found = consumer.poll(_AWAKE_MS if is_awake else _DOZING_MS, _MAX_RECORDS)
             is_shared_anew = self._take_note(rebalances)
+            read_at = time.monotonic()
             if found or is_shared_anew:
-                awake_until = time.monotonic() + _AWAKE_SECONDS
+                awake_until = read_at + _AWAKE_SECONDS
                 self._deliver(found)
             if is_shared_anew:
                 self._check_topics(consumer)
@@ -199,6 +203,8 @@ class PollThread:
             self._hold_back(consumer)
             self._serve_messages()
             self._commit(consumer)
+            if found and (rest := read_at + _PACE_SECONDS - time.monotonic()) > 0:
+                self._serve_messages(wait=rest)
 
     def _has_nothing_to_fetch(self, consumer: KafkaConsumer) -> bool:
         return (
