@@ -62,7 +62,7 @@ async def run(needs: Needs) -> None:
 
 
 async def reconcile(needs: Needs) -> None:
-    """Remove pods that outlived their execution: what a crash of the clean-up left behind."""
+    """Remove what a crash left behind: pods that outlived their execution, inputs without a pod."""
     now = needs.clock.now()
     for pod in await needs.cluster.list():
         execution = await needs.executions.get(pod.execution_id)
@@ -70,6 +70,7 @@ async def reconcile(needs: Needs) -> None:
         over = execution is None or execution["status"] in TERMINAL
         if over and ended is not None and now - ended > _SWEEP_AGE:
             await needs.cluster.delete(pod.name, grace=timedelta(0))
+    await needs.cluster.sweep(_SWEEP_AGE)
 
 
 async def _watch(cluster: Cluster, seen: "asyncio.Queue[Pod | PodOutput]") -> None:

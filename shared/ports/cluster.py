@@ -207,6 +207,13 @@ class Cluster(Protocol):
     async def list(self) -> Sequence[Pod]:
         """Return every pod of ours, ended ones included."""
 
+    async def sweep(self, older_than: timedelta) -> Sequence[str]:
+        """Remove what a `create` that was cut short left without a pod; return the names.
+
+        Raises:
+            TemporaryError: No answer; try again.
+        """
+
     def watch(self) -> AsyncIterator[Pod | PodOutput]:
         """Yield each pod as it is now, then every change and all live output, at least once.
 

@@ -1,6 +1,7 @@
 """The `Cluster` port on Kubernetes: one ConfigMap and one pod for each execution."""
 
 import asyncio
+import logging
 import math
 import secrets
 import tempfile
@@ -26,6 +27,8 @@ from shared.ports.clock import Clock
 from shared.ports.cluster import Isolation, Pod, PodOutput, PodSpec
 
 __all__ = ["KubernetesCluster", "KubernetesOptions"]
+
+_LOG = logging.getLogger(__name__)
 
 _ENTRY: Final = Path(__file__).with_name("entry.c")
 _LARGEST_PROGRAM_BYTES: Final = 128 * 1024
@@ -238,6 +241,7 @@ class KubernetesCluster:
         ]
         for name in left:
             if not dry_run:
+                _LOG.info("removes the inputs of %s, which has no pod", name)
                 await self._api.remove(f"{self._config_maps}/{name}")
         return left
 

@@ -173,6 +173,10 @@ class ScriptedCluster:
         """Return every pod that exists."""
         return [life.pod for life in self._lives.values()]
 
+    async def sweep(self, older_than: timedelta) -> Sequence[str]:  # noqa: ARG002 - the port's
+        """Remove nothing: a pod has no inputs here."""
+        return ()
+
     async def watch(self) -> AsyncIterator[Pod | PodOutput]:
         """Yield each pod as it is now, then every change."""
         watcher = _Watcher([item for life in self._lives.values() for item in _as_it_is(life)])

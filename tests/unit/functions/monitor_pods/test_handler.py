@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ class Shown:
         self.opened = 0
         self.pods: list[Pod] = []
         self.deleted: list[str] = []
+        self.swept: list[timedelta] = []
 
     async def watch(self) -> AsyncIterator[Pod | PodOutput]:
         """Show what is next."""
@@ -39,6 +41,11 @@ class Shown:
     async def delete(self, name: str, **_: Any) -> None:
         """Note the removal."""
         self.deleted.append(name)
+
+    async def sweep(self, older_than: timedelta) -> Sequence[str]:
+        """Note the sweep."""
+        self.swept.append(older_than)
+        return ()
 
 
 def needs_of(world: World, cluster: Any) -> Needs:
@@ -212,6 +219,15 @@ async def test_reconcile_removes_what_outlived_its_execution(
     await reconcile(needs_of(world, cluster))
 
     assert bool(cluster.deleted) is expected
+
+
+async def test_reconcile_removes_inputs_without_a_pod(world: World) -> None:
+    """A launch that died between its two steps left them; not those that are just being made."""
+    cluster = Shown()
+
+    await reconcile(needs_of(world, cluster))
+
+    assert cluster.swept == [seconds(60)]
 
 
 async def test_reconcile_removes_pods_of_nobody(world: World) -> None:
