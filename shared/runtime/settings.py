@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     """Cluster: RuntimeClass of the pods of scripts, for a stronger isolation than the node's."""
     priority_class: str = ""
     """Cluster: PriorityClass of the pods of scripts."""
+    host_users: bool | None = None
+    """Cluster: false gives each pod of a script a user namespace, where the nodes' container
+    runtime has them; unset leaves that field out of the pod."""
+    first_uid: int | None = Field(default=None, ge=10_000, le=4_000_000_000)
+    """Cluster: without user namespaces, give each pod of a script a user id of its own from here
+    on; otherwise all of a node share 1000, and the kernel's limits on processes with it."""
     internet_sockets: bool = True
     """Cluster: let scripts open internet sockets, loopback included. Without them scripts are cut
     off even where no network plugin enforces a policy."""

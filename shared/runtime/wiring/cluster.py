@@ -219,6 +219,8 @@ def _cluster(settings: Settings, clock: Clock) -> "KubernetesCluster":
             namespace=settings.namespace,
             runtime_class=settings.runtime_class or None,
             priority_class=settings.priority_class or None,
+            host_users=settings.host_users,
+            first_uid=settings.first_uid,
             internet_sockets=settings.internet_sockets,
             offer=offer,
             canary_image=offer.image(any_language.name, offer.default_version(any_language.name)),

@@ -46,6 +46,8 @@ VALUES = {
     "namespace": "scripts",
     "runtime_images": '{"python": {"3.11": "registry.example/python@sha256:0"}}',
     "runtime_class": "gvisor",
+    "host_users": "false",
+    "first_uid": "100000",
     "priority_class": "scripts",
     "internet_sockets": "false",
     "accept_no_policy": "true",
