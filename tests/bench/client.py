@@ -66,6 +66,7 @@ class Connection:
     ) -> None:
         """Take over an open socket."""
         self._reader, self._writer, self._head = reader, writer, head
+        self._peer: tuple[str, int] = writer.get_extra_info("peername")[:2]
 
     @classmethod
     async def open(
@@ -120,6 +121,10 @@ class Connection:
         if content:
             lines += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         head = f"{method} {path} HTTP/1.1\r\n{self._head}{lines}\r\n"
+        if self._reader.at_eof():
+            # A server that stops, or sleeps, closes what is idle: nothing of ours was on its way.
+            self._writer.close()
+            self._reader, self._writer = await asyncio.open_connection(*self._peer, limit=_LIMIT)
         self._writer.write(head.encode() + content)
         try:
             answered = await self._reader.readuntil(b"\r\n\r\n")

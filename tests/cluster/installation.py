@@ -5,7 +5,8 @@ import json
 import os
 import secrets
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,10 @@ from urllib.parse import urlsplit
 import httpx2
 from kubernetes import client, config
 from pymongo import MongoClient
+from pymongo.database import Database
 
+from shared.adapters.mongo.outbox import WAKE_AT
+from shared.ports.collections import COLLECTIONS
 from shared.runtime.evidence import Caps, Evidence, Fault, gather
 from shared.runtime.functions import SLUGS, load
 from shared.runtime.invariants import check_all
@@ -36,6 +40,8 @@ SLOTS, PER_USER = 10, 10
 _ADMIN = "admin"
 _READY_SECONDS = 180
 _PATIENCE_SECONDS = 60
+_DRAINED_SECONDS = 40
+"""An outbox is swept after 10 s, and 30 s later at the latest whatever was away."""
 
 
 class Kubectl:
@@ -193,6 +199,16 @@ class Installation(Ledger):
 
     # ----------------------------------------------------------------------------------- evidence
 
+    async def until_at_rest(self, *, seconds: float = 30) -> dict[str, dict[str, Any]]:
+        """Wait until all is over, and then as long as outboxes may take to be empty."""
+        known = await super().until_at_rest(seconds=seconds)
+
+        async def is_empty() -> bool:
+            return not await asyncio.to_thread(self.outboxes)
+
+        await until(is_empty, _DRAINED_SECONDS, "the outboxes are empty")
+        return known
+
     async def violations(self) -> list[str]:
         """Judge every invariant by what is stored, what the cluster did and what clients saw."""
         return [str(violation) for violation in check_all(await self.evidence())]
@@ -223,10 +239,24 @@ class Installation(Ledger):
 
     def stored_ids(self, **where: str) -> list[str]:
         """Return the ids of executions with some fields, as they are stored."""
+        with self._database() as database:
+            found = database["executions"].find(where, {"_id": 1})
+            return [str(one["_id"]) for one in found]
+
+    def outboxes(self) -> list[str]:
+        """Return which documents hold events that are not known to be published."""
+        with self._database() as database:
+            return [
+                f"{name}/{one['_id']}"
+                for name in COLLECTIONS
+                for one in database[name].find({WAKE_AT: {"$exists": True}}, {"_id": 1})
+            ]
+
+    @contextmanager
+    def _database(self) -> Iterator[Database[dict[str, Any]]]:
         assert self.settings.mongo_url is not None
         with MongoClient[dict[str, Any]](self.settings.mongo_url.get_secret_value()) as mongo:
-            found = mongo[self.settings.mongo_database]["executions"].find(where, {"_id": 1})
-            return [str(one["_id"]) for one in found]
+            yield mongo[self.settings.mongo_database]
 
     def creations(self) -> Mapping[str, int]:
         """Return how often each pod was made, by the audit log of the API server."""

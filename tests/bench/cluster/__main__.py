@@ -85,7 +85,9 @@ class _Run:
         async with control_plane(self._settings, folder, **on_host.SETTINGS) as plane:
             await self._phase("delay", on_host.delay(plane, servers, sizes))
             await self._phase("start", on_host.start(plane, servers, sizes))
-            await self._phase("control", on_host.control(plane, servers, sizes))
+            redis = self._settings.redis_url
+            assert redis is not None
+            await self._phase("control", on_host.control(plane, redis.get_secret_value(), sizes))
 
     async def _on_cluster(self) -> None:
         self._say("importing images")

@@ -13,6 +13,7 @@ from tests.bench.cluster.bare import rate_of
 from tests.bench.cluster.hosted import PUMP_READY, PUMPS, ControlPlane
 from tests.bench.cluster.sizes import Sizes
 from tests.bench.cluster.tail import RESULT, Tail
+from tests.bench.cluster.told import Told
 from tests.bench.figures import Figure, Sample
 from tests.bench.phases import Measured
 from tests.ledger import pause
@@ -72,11 +73,11 @@ async def delay(plane: ControlPlane, servers: str, sizes: Sizes) -> Measured:
     return Measured({name: sample.summary() for name, sample in samples.items()}, [figure])
 
 
-async def control(plane: ControlPlane, servers: str, sizes: Sizes) -> Measured:
-    """Measure how many executions a second go all the way, with pods that take no time."""
-    tail = await Tail.open(servers, (Topic.EXECUTION_RESULTS,))
+async def control(plane: ControlPlane, redis_url: str, sizes: Sizes) -> Measured:
+    """Measure how many executions a second reach their streams, with pods that take no time."""
+    told = await Told.open(redis_url)
     clients = [await plane.client() for _ in range(AT_ONCE)]
-    load = _Load(tail)
+    load = _Load(told)
     spent = _Spent(plane)
     try:
         measuring = asyncio.create_task(spent.between(sizes.control_ramp, sizes.control_seconds))
@@ -87,7 +88,7 @@ async def control(plane: ControlPlane, servers: str, sizes: Sizes) -> Measured:
     finally:
         for client in clients:
             client.close()
-        await tail.close()
+        await told.close()
     done = rate * sizes.control_seconds
     cpu = {name: round(used / done * 1e3, 2) for name, used in spent.found.items()}
     waits = Sample.of(load.times)
@@ -98,7 +99,7 @@ async def control(plane: ControlPlane, servers: str, sizes: Sizes) -> Measured:
         must=60,
         aim=150,
         better="more",
-        shown=f"{AT_ONCE} at once, {SLOTS} slots, to the result p50 {waits.p50 * 1e3:.0f} ms; "
+        shown=f"{AT_ONCE} at once, {SLOTS} slots, to the stream p50 {waits.p50 * 1e3:.0f} ms; "
         f"processor {sum(cpu.values()):.1f} ms each",
     )
     data = {
@@ -115,8 +116,8 @@ async def control(plane: ControlPlane, servers: str, sizes: Sizes) -> Measured:
 class _Load:
     """Clients that each wait for the result of their last submit, and what came of it."""
 
-    def __init__(self, tail: Tail) -> None:
-        self._tail = tail
+    def __init__(self, told: Told) -> None:
+        self._told = told
         self.ids: list[str] = []
         self.times: list[float] = []
         self.ends: Counter[str] = Counter()
@@ -125,11 +126,11 @@ class _Load:
         async def run() -> None:
             begun = perf_counter()
             execution_id = await client.submit()
-            seen = await self._tail.first(RESULT, execution_id)
+            status = await self._told.result(execution_id)
             self.times.append(perf_counter() - begun)
-            self.ends[seen.status] += 1
-            if seen.status != "completed":
-                raise RuntimeError(f"{execution_id} ended as {seen.status}")
+            self.ends[status] += 1
+            if status != "completed":
+                raise RuntimeError(f"{execution_id} ended as {status}")
             self.ids.append(execution_id)
 
         return run
