@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +38,11 @@ NAMESPACE = "integr8s"
 OVERLAY = Path(__file__).parent / "overlay"
 SLOTS, PER_USER = 10, 10
 _ADMIN = "admin"
+_MAKERS = ("services.serving.knative.dev", "scaledobjects.keda.sh", "deployments", "jobs")
+"""What would make new pods."""
+_NO_FINALIZERS = '{"metadata":{"finalizers":null}}'
+_TRIES = 3
+_GONE_SECONDS = 180
 _READY_SECONDS = 180
 _PATIENCE_SECONDS = 60
 _DRAINED_SECONDS = 40
@@ -239,9 +244,17 @@ class Installation(Ledger):
 
     def stored_ids(self, **where: str) -> list[str]:
         """Return the ids of executions with some fields, as they are stored."""
+        return [str(one["_id"]) for one in self.stored("executions", **where)]
+
+    def stored(self, collection: str, **where: str) -> list[dict[str, Any]]:
+        """Return documents with some fields, as they are stored."""
         with self._database() as database:
-            found = database["executions"].find(where, {"_id": 1})
-            return [str(one["_id"]) for one in found]
+            return list(database[collection].find(where))
+
+    def store(self, collection: str, document: Mapping[str, Any]) -> None:
+        """Store a document, as one of our functions would."""
+        with self._database() as database:
+            database[collection].insert_one(dict(document))
 
     def outboxes(self) -> list[str]:
         """Return which documents hold events that are not known to be published."""
@@ -325,17 +338,20 @@ def install() -> Installation:
 
 
 def uninstall(command: Kubectl) -> None:
-    """Remove everything, as docs/cluster.md tells: pods of scripts wait for somebody to let go."""
-    everywhere = ("-n", NAMESPACE, "--ignore-not-found")
-    for kind in ("scaledobjects.keda.sh", "services.serving.knative.dev", "deployments", "jobs"):
-        command("delete", kind, "--all", *everywhere, "--wait=false")
-    pods = command("get", "pods", "-l", "component=executor", "-o", "name", *everywhere).split()
-    for pod in pods:
-        command(
-            *("patch", pod, "-n", NAMESPACE, "--type=merge"),
-            *("-p", '{"metadata": {"finalizers": null}}'),
-        )
-    command("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=180)
+    """Remove the namespace with all that is in it."""
+    if not command("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"):
+        return
+    for kind in _MAKERS:
+        command("delete", kind, "--all", "-n", NAMESPACE, "--wait=false", "--ignore-not-found")
+    # Nobody is left who lets pods of scripts go. And a pod of the gateway may take ten minutes:
+    # whoever deletes namespaces reads that and looks again after five.
+    executors = ("pods", "-n", NAMESPACE, "-l", "app=integr8s,component=executor", "-o", "name")
+    for pod in command("get", *executors).split():
+        with suppress(AssertionError):  # it went by itself
+            command("patch", pod, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
+    for _ in range(_TRIES):  # one that is being made is not in the first list
+        command("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=0", "--force")
+    command("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=_GONE_SECONDS)
 
 
 def _variable(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import cast
 
 from tests.engines.engine import Engine, EngineError
 
-NAMES = ("kafka", "mongo", "redis", "kubernetes", "keda", "knative")
+NAMES = ("kafka", "mongo", "redis", "kubernetes", "keda", "knative", "eventing")
 """Quick ones first, so that their tests have begun while the others are still being built."""
 
 

@@ -29,7 +29,7 @@ from tests.bench.cluster.sightings import PodWatch
 from tests.bench.cluster.sizes import FULL, QUICK, Sizes
 from tests.bench.figures import Figure
 from tests.bench.phases import Measured
-from tests.cluster.installation import NAMESPACE, Kubectl
+from tests.cluster.installation import NAMESPACE, Kubectl, uninstall
 from tests.engines import catalogue
 from tests.engines.engine import EngineError
 from tests.engines.images import executors, function
@@ -79,7 +79,7 @@ class _Run:
 
     async def _on_host(self, folder: Path) -> None:
         self._say(f"removing what is installed in {NAMESPACE}")
-        await installed.to_its_end(lambda: installed.uninstall(self._kubectl))
+        await installed.to_its_end(lambda: uninstall(self._kubectl))
         self._say("starting the control plane on this machine")
         servers, sizes = self._settings.kafka_servers, self._sizes
         async with control_plane(self._settings, folder, **on_host.SETTINGS) as plane:

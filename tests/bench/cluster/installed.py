@@ -2,22 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from tests.cluster.installation import NAMESPACE, OVERLAY, Installation, Kubectl, install
+from tests.cluster.installation import NAMESPACE, OVERLAY, Installation, Kubectl, install, uninstall
 from tests.cluster.reset import reset
 
 WARM: Final = ("coordinate", "launch-pod", "monitor-pods", "persist-result", "relay-events")
 """What the profile `warm` keeps up."""
 _WARM: Final = Path(__file__).parent / "overlay" / "warm"
 _READY_SECONDS: Final = 120
-_GONE_SECONDS: Final = 180
-_TRIES: Final = 3
-_MAKERS: Final = ("services.serving.knative.dev", "scaledobjects.keda.sh", "deployments", "jobs")
-"""What would make new pods."""
-_NO_FINALIZERS: Final = '{"metadata":{"finalizers":null}}'
 _T = TypeVar("_T")
 
 
@@ -54,26 +49,6 @@ async def warm(world: Installation) -> None:
 async def zero(world: Installation) -> None:
     """Let every function sleep again when it has nothing to do."""
     await asyncio.to_thread(world.kubectl, "apply", "-k", str(OVERLAY / "functions"))
-
-
-def uninstall(command: Kubectl) -> None:
-    """Remove the namespace with all that is in it."""
-    if not command("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"):
-        return
-    for kind in _MAKERS:
-        command("delete", kind, "--all", "-n", NAMESPACE, "--wait=false")
-    # Nobody is left who lets pods of scripts go. And a pod of the gateway may take ten minutes:
-    # whoever deletes namespaces reads that and looks again after five.
-    for pod in _pods(command, "-l", "app=integr8s,component=executor"):
-        with suppress(AssertionError):  # it went by itself
-            command("patch", pod, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
-    for _ in range(_TRIES):  # one that is being made is not in the first list
-        command("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=0", "--force")
-    command("delete", "namespace", NAMESPACE, seconds=_GONE_SECONDS)
-
-
-def _pods(command: Kubectl, *words: str) -> list[str]:
-    return command("get", "pods", "-n", NAMESPACE, *words, "-o", "name").split()
 
 
 async def to_its_end(work: Callable[[], _T]) -> _T:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines.engine import EngineError
+from tests.engines.images.image import import_image
 from tests.engines.kubernetes import engine as kubernetes
 
 _MANAGER = "integr8s-engines"
@@ -56,6 +57,19 @@ def rendered(folder: Path) -> str:
         EngineError: It is wrong, with what kubectl says of it.
     """
     return kubectl("kustomize", str(folder))
+
+
+def bring_up(namespace: str, manifests: str, *, image: Path, webhooks: Sequence[str] = ()) -> None:
+    """Have manifests applied and all of their Deployments roll out; see `install`.
+
+    Raises:
+        EngineError: The cluster refused something, or it did not become ready.
+    """
+    if import_image(image):
+        restart(namespace)
+    if not is_installed(namespace, manifests):
+        install(namespace, manifests, webhooks)
+    wait_rolled_out(namespace)
 
 
 def is_installed(namespace: str, manifests: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.engines.addons import cluster, golang
 from tests.engines.build_cache import built
 from tests.engines.engine import Engine
-from tests.engines.images.image import Config, import_image, write_image, write_layer
+from tests.engines.images.image import Config, write_image, write_layer
 from tests.engines.process import wait_ready
 
 _NAME = "eventing"
@@ -76,12 +76,9 @@ class EventingEngine:
             EngineError: The cluster refused it, or it did not become ready.
         """
         release = _built()
-        if import_image(release / "image.tar"):
-            cluster.restart(_NAMESPACE)
-        manifests = _rendered(release)
-        if not cluster.is_installed(_NAMESPACE, manifests):
-            cluster.install(_NAMESPACE, manifests, _WEBHOOKS)
-        cluster.wait_rolled_out(_NAMESPACE)
+        cluster.bring_up(
+            _NAMESPACE, _rendered(release), image=release / "image.tar", webhooks=_WEBHOOKS
+        )
         wait_ready("Knative Eventing", _ask, seconds=60)
 
     def check(self) -> str:

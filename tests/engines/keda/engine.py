@@ -9,7 +9,7 @@ from tests.engines import doctor, paths
 from tests.engines.addons import cluster, golang
 from tests.engines.build_cache import built
 from tests.engines.engine import Engine, EngineError
-from tests.engines.images.image import Config, import_image, write_image, write_layer
+from tests.engines.images.image import Config, write_image, write_layer
 from tests.engines.keda.certificates import FILES, ensure_certificates
 from tests.engines.process import wait_ready
 
@@ -52,12 +52,7 @@ class KedaEngine:
             EngineError: The cluster refused it, or it did not become ready.
         """
         release = _built()
-        if import_image(release / "image.tar"):
-            cluster.restart(_NAMESPACE)
-        manifests = _rendered(release)
-        if not cluster.is_installed(_NAMESPACE, manifests):
-            cluster.install(_NAMESPACE, manifests)
-        cluster.wait_rolled_out(_NAMESPACE)
+        cluster.bring_up(_NAMESPACE, _rendered(release), image=release / "image.tar")
         wait_ready("the metrics of KEDA", _metrics, seconds=60)
 
     def check(self) -> str:

@@ -84,12 +84,9 @@ class KnativeEngine:
         """
         release = _built()
         import_image(release / "sidecar.tar")
-        if import_image(release / "control.tar"):
-            cluster.restart(_NAMESPACE)
-        manifests = _rendered(release)
-        if not cluster.is_installed(_NAMESPACE, manifests):
-            cluster.install(_NAMESPACE, manifests, _WEBHOOKS)
-        cluster.wait_rolled_out(_NAMESPACE)
+        cluster.bring_up(
+            _NAMESPACE, _rendered(release), image=release / "control.tar", webhooks=_WEBHOOKS
+        )
         wait_ready("Knative Serving", _ask_all, seconds=60)
 
     def check(self) -> str:
