@@ -31,7 +31,7 @@ SOURCE = "/integr8s/coordinate"
 POOL = "default"
 _RECENT_RUNS = 100
 _PACE_KNOWN = timedelta(seconds=5)
-_PAGE = 100
+_PAGE = 1_000
 _ALARM_KNOWN = timedelta(seconds=60)
 """How long an alarm that was seen is taken for granted: whoever rings it may have a fast clock."""
 _EARLY = timedelta(seconds=1)
@@ -90,6 +90,7 @@ async def handle(event: Event, needs: Needs) -> None:
             await _next_round(needs, over=event.data.execution_id)
         case TimerDue(kind="expire"):
             await _expire_stale(needs)
+            await _set_next_alarm(needs)
         case _:
             pass
 
@@ -108,6 +109,7 @@ async def reconcile(needs: Needs) -> None:
             await _grant(execution, needs)
     await _expire_stale(needs)
     await _next_round(needs)
+    await _set_next_alarm(needs)
 
 
 async def _admit(execution_id: str, needs: Needs) -> None:
@@ -331,19 +333,35 @@ async def _say_cancelled(execution: Document, needs: Needs) -> None:
 
 
 async def _expire_stale(needs: Needs) -> None:
-    """Refuse what has waited for the whole queue limit, and set the alarm for what is next."""
-    limit, now = needs.settings.queue_limit, needs.clock.now()
+    """Refuse what has waited for the whole queue limit."""
     waiting = await needs.executions.find(
-        {"status": Status.QUEUED.value}, sort=[("accepted_at", 1)], limit=_PAGE
+        {"status": Status.QUEUED.value, "accepted_at": {"$lte": _stale(needs)}},
+        sort=[("accepted_at", 1)],
+        limit=_PAGE,
     )
-    stale = [one for one in waiting if one["accepted_at"] + limit - _EARLY <= now]
-    await needs.publisher.publish([_expired(execution, needs) for execution in stale])
+    await needs.publisher.publish([_expired(execution, needs) for execution in waiting])
+
+
+async def _set_next_alarm(needs: Needs) -> None:
+    """Set the alarm for the stalest that waits, if any does.
+
+    Those that are stale already were refused, and wait until that is stored; whatever of them was
+    left over is `reconcile`'s, a minute later at most while anybody is awake.
+    """
     needs.rounds.alarm_until = None
-    if len(stale) < len(waiting):
-        oldest = waiting[len(stale)]
-        await _set_alarm(oldest, oldest["accepted_at"] + limit, needs)
-    elif len(stale) == _PAGE:
-        await _set_alarm(stale[-1], now + _ALARM_KNOWN, needs)
+    stalest = await needs.executions.find(
+        {"status": Status.QUEUED.value, "accepted_at": {"$gt": _stale(needs)}},
+        sort=[("accepted_at", 1)],
+        limit=1,
+    )
+    for execution in stalest:
+        due_at = execution["accepted_at"] + needs.settings.queue_limit
+        await _set_alarm(execution, due_at, needs)
+
+
+def _stale(needs: Needs) -> datetime:
+    """Return when it was accepted what is to be refused now."""
+    return needs.clock.now() - needs.settings.queue_limit + _EARLY
 
 
 def _expired(execution: Document, needs: Needs) -> Event:

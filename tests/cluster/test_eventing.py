@@ -96,7 +96,7 @@ async def test_what_submit_refuses_is_kept_as_a_dead_letter(
     world: Installation, broker: str
 ) -> None:
     """It is not tried again and not lost: the sink is our own function."""
-    assert await _post(broker, "poison", "{ this is not JSON") == 202
+    assert await _post(broker, "poison", '["no", "request"]') == 202
 
     async def kept() -> bool:
         letters = await asyncio.to_thread(world.stored, "dead_letters")
@@ -113,7 +113,7 @@ async def test_a_pulse_fires_timers_where_keda_does_not(world: Installation, bro
     timer_id, document = timer(
         target="coordinate",
         kind="expire",
-        key="default",
+        key="nobody",
         due_at=now() - timedelta(seconds=1),
         correlation_id="pulse",
         traceparent=TRACEPARENT,
