@@ -37,7 +37,7 @@ end a poll at once, so the long one costs no time, and a member that idles next 
 _AWAKE_SECONDS = 1.0
 """After the last record: its commit is still to come."""
 _NOTHING_SECONDS = 0.05
-_PACE_SECONDS = 0.005
+_PACE_SECONDS = 0.02
 """Between two polls that find records. The first record of a burst is read at once; with those
 that follow, most of the effort is the driver's for each poll, not for each record."""
 _RESUME_BELOW = 0.5
