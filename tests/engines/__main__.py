@@ -3,17 +3,13 @@
 import argparse
 import os
 import shlex
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from pathlib import Path
+from contextlib import suppress
 from urllib.parse import urlsplit
 
-from tests.engines import catalogue, doctor, paths, process
-from tests.engines.build_cache import locked
+from tests.engines import catalogue, doctor, lifecycle, paths, process
 from tests.engines.engine import Engine, EngineError, say
 
 _MEBIBYTE = 1024 * 1024
@@ -29,7 +25,9 @@ The real engines that the project runs on, started on this machine without conta
   env      print the settings by which clients reach what runs: eval "$(... env)"
   logs     print the end of the logs
   run      start what does not run, run the command behind -- with the settings of env, and
-           stop again what was started for it; its exit code is the command's
+           stop again what was started for it; its exit code is the command's. Engines of yours
+           that INTEGR8S_KAFKA_SERVERS, INTEGR8S_MONGO_URL, INTEGR8S_REDIS_URL or KUBECONFIG name
+           are used instead
   stop     end the named engines and all that need them, in reverse order
   doctor   name everything that is missing on this machine, with its remedy
 
@@ -62,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[given.command](given)
     except EngineError as error:
-        _complain(str(error))
+        lifecycle.complain(str(error))
         return 1
     except KeyboardInterrupt:
-        _complain("interrupted; `python -m tests.engines stop` ends what was started")
+        lifecycle.complain("interrupted; `python -m tests.engines stop` ends what was started")
         return _INTERRUPTED
 
 
@@ -93,34 +91,33 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(given: argparse.Namespace) -> int:
     _refuse_gaps(given)
-    _start_all(_chosen(given))
+    lifecycle.start_all(_chosen(given))
     return 0
 
 
 def _run(given: argparse.Namespace) -> int:
     if not given.program:
         raise EngineError("run takes a command: python -m tests.engines run redis -- COMMAND")
-    missing = doctor.lacks(given.names or catalogue.NAMES)
+    engines = _chosen(given)
+    for engine in engines:
+        if variable := lifecycle.given_by(engine):
+            say(f"{engine.name}: yours, by {variable}")
+    missing = doctor.lacks([one.name for one in engines if lifecycle.given_by(one) is None])
     if missing and not os.environ.get(_REQUIRE):  # noqa: TID251 - a test runner has no settings
         say(f"SKIPPED: {shlex.join(given.program)}\n{_list_of(missing)}")
         return 0
-    _refuse_gaps(given)
-    engines = _chosen(given)
-    for_us = [engine for engine in reversed(engines) if not _is_running(engine)]
-    try:
-        _start_all(engines)
-        return _run_program(given.program, _settings_of(engines))
-    finally:
-        # One without a trace was not even begun with: see _to_stop.
-        _stop_all([engine for engine in for_us if _has_traces(engine)])
+    if missing:
+        raise EngineError(_list_of(missing))
+    with lifecycle.running(engines) as settings:
+        return _run_program(given.program, settings)
 
 
 def _check(given: argparse.Namespace) -> int:
-    return _each(_chosen(given), lambda engine: say(engine.check()))
+    return lifecycle.each(_chosen(given), lambda engine: say(engine.check()))
 
 
 def _stop(given: argparse.Namespace) -> int:
-    return _stop_all(_to_stop(given.names), wipe=given.wipe)
+    return lifecycle.stop_all(_to_stop(given.names), wiping=given.wipe)
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -136,13 +133,13 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _env(given: argparse.Namespace) -> int:
-    for name, value in _settings_of(_chosen(given)).items():
+    for name, value in lifecycle.settings_of(_chosen(given)).items():
         say(f"export {name}={shlex.quote(value)}")
     return 0
 
 
 def _logs(given: argparse.Namespace) -> int:
-    names = [name for engine in _chosen(given) for name in _processes_of(engine)]
+    names = [name for engine in _chosen(given) for name in lifecycle.processes_of(engine)]
     for name in names if given.names else process.recorded():
         say(f"==> {process.log_of(name)} <==\n{process.tail(name)}\n")
     return 0
@@ -179,35 +176,6 @@ def _refuse_gaps(given: argparse.Namespace) -> None:
         raise EngineError(_list_of(missing))
 
 
-def _start_all(engines: Sequence[Engine]) -> None:
-    with _one_at_a_time():
-        for engine in engines:
-            engine.build()
-            with _timed(engine.name, "started"):
-                engine.start()
-
-
-def _stop_all(engines: Sequence[Engine], *, wipe: bool = False) -> int:
-    def stop(engine: Engine) -> None:
-        with _timed(engine.name, "stopped"):
-            engine.stop()
-        if wipe:
-            _wipe(engine.name)
-
-    with _one_at_a_time():
-        return _each(engines, stop)
-
-
-def _settings_of(engines: Sequence[Engine]) -> dict[str, str]:
-    """Return the settings by which clients reach those that run."""
-    found: dict[str, str] = {}
-    # What `env` prints is run by a shell: nothing else may be said on standard output.
-    with redirect_stdout(sys.stderr):
-        for engine in filter(_is_running, engines):
-            found |= engine.environment()
-    return found
-
-
 def _run_program(command: Sequence[str], settings: Mapping[str, str]) -> int:
     """Run a program to its end; return its exit code, as a shell would."""
     environment = {**os.environ, **settings}  # noqa: TID251 - passed on to a process
@@ -229,21 +197,14 @@ def _to_stop(names: Sequence[str]) -> list[Engine]:
     here, they would take them away from whoever did start them: another checkout.
     """
     engines = catalogue.with_dependents(names or [one.name for one in catalogue.all_loadable()])
-    return [engine for engine in engines if engine.name in names or _has_traces(engine)]
-
-
-def _has_traces(engine: Engine) -> bool:
-    """Return whether it, or what it lives in, was ever started in this state."""
-    if (paths.STATE / engine.name).exists() or _processes_of(engine):
-        return True
-    return any(map(_has_traces, map(catalogue.load, engine.needs)))
+    return [engine for engine in engines if engine.name in names or lifecycle.has_traces(engine)]
 
 
 def _rows_of(engine: Engine) -> Iterator[tuple[str, ...]]:
     """Give one line for each process of an engine, or one for the engine where it has none."""
-    is_running = _is_running(engine)
+    is_running = lifecycle.is_running(engine)
     address = _address_of(engine) if is_running else "-"
-    names = _processes_of(engine)
+    names = lifecycle.processes_of(engine)
     if not names:
         yield engine.name, "running" if is_running else "stopped", "-", address, "-", "-"
     for name in names:
@@ -260,28 +221,8 @@ def _row_of(name: str, address: str = "-") -> tuple[str, ...]:
 
 def _others() -> list[str]:
     """Return the processes that are parts of an engine under names of their own."""
-    known = {name for engine in catalogue.all_loadable() for name in _processes_of(engine)}
+    known = {name for engine in catalogue.all_loadable() for name in lifecycle.processes_of(engine)}
     return [name for name in process.recorded() if name not in known]
-
-
-def _processes_of(engine: Engine) -> list[str]:
-    """Return the processes that are called like the engine, or begin with its name."""
-    names = process.recorded()
-    return [name for name in names if name == engine.name or name.startswith(f"{engine.name}-")]
-
-
-def _is_running(engine: Engine) -> bool:
-    """Return whether it has a process, or, where it lives in another engine, whether it answers."""
-    if names := _processes_of(engine):
-        return any(process.running(name) for name in names)
-    # One that is not installed is not asked: its clients may have to be built first.
-    if not all(map(_is_running, map(catalogue.load, engine.needs))):
-        return False
-    try:
-        engine.check()
-    except EngineError:
-        return False
-    return True
 
 
 def _address_of(engine: Engine) -> str:
@@ -291,56 +232,11 @@ def _address_of(engine: Engine) -> str:
     return first.replace(f"{address.netloc.rpartition('@')[0]}@", "") if "@" in first else first
 
 
-def _wipe(name: str) -> None:
-    """Delete what an engine keeps.
-
-    Raises:
-        EngineError: Something is mounted in there; deleting would reach into it.
-    """
-    folder = paths.STATE / name
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    if inside := [mount for mount in mounts if Path(mount).is_relative_to(folder)]:
-        raise EngineError(f"{name} is not wiped, {inside[0]} is still mounted: unmount it first")
-    if folder.exists():
-        shutil.rmtree(folder)
-        say(f"{name}: wiped")
-
-
 # ------------------------------------------------------------------------------------------- words
-
-
-def _each(engines: Sequence[Engine], act: Callable[[Engine], None]) -> int:
-    """Do something with every engine, also after it failed with one; return the exit code."""
-    failed = 0
-    for engine in engines:
-        try:
-            act(engine)
-        except EngineError as error:
-            _complain(f"{engine.name}: {error}")
-            failed = 1
-    return failed
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Keep a second start or stop of this checkout waiting."""
-    with locked(paths.STATE / "run" / "command.lock"):
-        yield
-
-
-@contextmanager
-def _timed(name: str, what: str) -> Iterator[None]:
-    begun = time.monotonic()
-    yield
-    say(f"{name}: {what} in {time.monotonic() - begun:.1f} s")
 
 
 def _list_of(missing: Sequence[str]) -> str:
     return "\n".join(["missing on this machine:", *(f"  - {line}" for line in missing)])
-
-
-def _complain(sentence: str) -> None:
-    sys.stderr.write(f"{sentence}\n")
 
 
 if __name__ == "__main__":

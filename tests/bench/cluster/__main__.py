@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,14 +30,17 @@ from tests.bench.cluster.sizes import FULL, QUICK, Sizes
 from tests.bench.figures import Figure
 from tests.bench.phases import Measured
 from tests.cluster.installation import NAMESPACE, Kubectl, uninstall
-from tests.engines import catalogue
-from tests.engines.engine import EngineError
+from tests.engines import catalogue, lifecycle
+from tests.engines.addons import cluster as addons
+from tests.engines.engine import Engine, EngineError
 from tests.engines.images import executors, function
 
 _ON_HOST = ("delay", "start", "control")
 _ON_CLUSTER = ("warm", "pods", "cold")
 PHASES = ("image", *_ON_HOST, *_ON_CLUSTER)
-_NEEDED = ("INTEGR8S_KAFKA_SERVERS", "INTEGR8S_MONGO_URL", "INTEGR8S_REDIS_URL", "KUBECONFIG")
+_NEEDED = ("INTEGR8S_KAFKA_SERVERS", "INTEGR8S_MONGO_URL", "INTEGR8S_REDIS_URL")
+_KUBERNETES = ("kubernetes", "keda", "knative")
+"""Started for the phases that need it: beside the others it would take a quarter of the machine."""
 _INTERRUPTED = 130
 _EPILOG = f"""\
 phases:
@@ -50,7 +53,8 @@ phases:
   cold     one script with everything at zero             /
 
 It installs into the namespace {NAMESPACE} of the engines of the tests, and removes whatever was
-there. `./taskw bench:cluster` starts the engines, and stops those that it started.
+there. `./taskw bench:cluster` starts Kafka, documents and Redis; Kubernetes is started for its own
+phases, unless it runs already. What was not running before is stopped again.
 """
 
 
@@ -62,7 +66,7 @@ class _Run:
     ) -> None:
         self._sizes, self._wanted, self._console = sizes, wanted, console
         self._settings = settings
-        self._kubectl = Kubectl(_variable("KUBECONFIG"))
+        self.engines = _told_by(catalogue.with_needs(["kafka", "mongo", "redis"]))
         self.found: dict[str, Any] = {}
         self.figures: list[Figure] = []
 
@@ -78,8 +82,10 @@ class _Run:
             await self._on_cluster()
 
     async def _on_host(self, folder: Path) -> None:
-        self._say(f"removing what is installed in {NAMESPACE}")
-        await installed.to_its_end(lambda: uninstall(self._kubectl))
+        if addons.is_up():
+            self._say(f"removing what is installed in {NAMESPACE}")
+            command = Kubectl(str(addons.kubeconfig()))
+            await installed.to_its_end(lambda: uninstall(command))
         self._say("starting the control plane on this machine")
         servers, sizes = self._settings.kafka_servers, self._sizes
         async with control_plane(self._settings, folder, **on_host.SETTINGS) as plane:
@@ -90,6 +96,17 @@ class _Run:
             await self._phase("control", on_host.control(plane, redis.get_secret_value(), sizes))
 
     async def _on_cluster(self) -> None:
+        self._say("starting Kubernetes")
+        engines = catalogue.with_needs(_KUBERNETES)
+        kubernetes = lifecycle.running(engines)
+        os.environ |= await installed.to_its_end(kubernetes.__enter__)  # noqa: TID251 - for what we start
+        try:
+            self.engines |= _told_by(engines)
+            await self._on_kubernetes()
+        finally:
+            await installed.to_its_end(lambda: kubernetes.__exit__(None, None, None))
+
+    async def _on_kubernetes(self) -> None:
         self._say("importing images")
         await installed.to_its_end(function.import_function)
         await installed.to_its_end(executors.import_executors)
@@ -106,8 +123,9 @@ class _Run:
 
     @asynccontextmanager
     async def _site(self) -> AsyncIterator[Site]:
-        async with installed.installed(self._kubectl) as world, bare.floor(self._kubectl) as floor:
-            api = ApiServer(credentials.find(self._kubectl.kubeconfig))
+        command = Kubectl(_variable("KUBECONFIG"))
+        async with installed.installed(command) as world, bare.floor(command) as floor:
+            api = ApiServer(credentials.find(command.kubeconfig))
             watch = await PodWatch.open(api, NAMESPACE)
             try:
                 yield Site(world, floor, watch, self._settings.kafka_servers)
@@ -141,7 +159,7 @@ def main() -> int:
             "at": datetime.fromtimestamp(time(), UTC).isoformat(timespec="seconds"),
             "quick": chosen.quick,
             "machine": machine.describe(),
-            "engines": _engines(),
+            "engines": run.engines,
             "load_before": machine.load(),
         }
         begun = perf_counter()
@@ -190,10 +208,10 @@ def _verdict(figures: list[Figure]) -> int:
     return 1 if missed else 0
 
 
-def _engines() -> dict[str, str]:
+def _told_by(engines: Sequence[Engine]) -> dict[str, str]:
     """Return what each engine says of itself."""
     told = {}
-    for engine in catalogue.all_loadable():
+    for engine in engines:
         with suppress(EngineError):
             told[engine.name] = engine.check()
     return told

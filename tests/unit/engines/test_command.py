@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.engines import catalogue
-from tests.engines.__main__ import _run_program, _split, _to_stop, _wipe, main
+from tests.engines.__main__ import _run_program, _split, _to_stop, main
+from tests.engines.lifecycle import given_by, wipe
 
 pytestmark = pytest.mark.usefixtures("state")
 
@@ -57,7 +58,7 @@ def test_wipe_leaves_the_neighbours(state: Path) -> None:
     (state / "kafka").mkdir(parents=True)
     (state / "mongo").mkdir()
 
-    _wipe("kafka")
+    wipe("kafka")
 
     assert [path.name for path in state.iterdir()] == ["mongo"]
 
@@ -88,3 +89,43 @@ def test_exit_code_is_the_programs() -> None:
     """A failed test run must fail the command that started engines for it."""
     assert _run_program(["sh", "-c", 'exit "$CODE"'], {"CODE": "7"}) == 7
     assert _run_program(["sh", "-c", "kill -TERM $$"], {}) == 143
+
+
+@pytest.mark.parametrize(
+    ("engine", "variable", "value"),
+    [
+        ("kafka", "INTEGR8S_KAFKA_SERVERS", "kafka.example:9092"),
+        ("mongo", "INTEGR8S_MONGO_URL", "mongodb://mongo.example"),
+        ("redis", "INTEGR8S_REDIS_URL", "redis://redis.example"),
+        ("keda", "KUBECONFIG", "/home/me/.kube/config"),
+    ],
+)
+def test_an_engine_of_the_user_is_used_instead(
+    engine: str,
+    variable: str,
+    value: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is started, and the command sees what its user has set."""
+    monkeypatch.setenv(variable, value)
+
+    code = main(["run", engine, "--", "printenv", variable])
+
+    out = capfd.readouterr().out
+    assert code == 0
+    assert f"{engine}: yours, by {variable}" in out
+    assert value in out.splitlines()
+    assert "started" not in out
+
+
+@pytest.mark.parametrize("name", ["kafka", "mongo", "kubernetes"])
+def test_what_env_printed_is_no_engine_of_the_user(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell may still have it from yesterday."""
+    engine = catalogue.load(name)
+    for variable, value in engine.environment().items():
+        monkeypatch.setenv(variable, value)
+
+    assert given_by(engine) is None
