@@ -13,7 +13,14 @@ import yaml
 from tests.architecture import tables
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "TOUR.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/security.md"]
+DOCUMENTS = [
+    "README.md",
+    "TOUR.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/security.md",
+    "docs/cluster.md",
+]
 
 LINK = re.compile(r"\[[^\]]*\]\((?!\w+:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 SYMBOL = re.compile(r"(?P<path>[\w./-]+\.py)::(?P<symbol>\w+(?:(?:\.|::)\w+)*)")

@@ -97,7 +97,7 @@ def test_exit_code_is_the_programs() -> None:
         ("kafka", "INTEGR8S_KAFKA_SERVERS", "kafka.example:9092"),
         ("mongo", "INTEGR8S_MONGO_URL", "mongodb://mongo.example"),
         ("redis", "INTEGR8S_REDIS_URL", "redis://redis.example"),
-        ("keda", "KUBECONFIG", "/home/me/.kube/config"),
+        ("keda", "KUBECONFIG", "/etc/kubernetes/config"),
     ],
 )
 def test_an_engine_of_the_user_is_used_instead(
