@@ -226,21 +226,16 @@ class SqliteEventLog:
         return max(self._committed.get((group, place), 0), partition.start)
 
     async def commit(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-        """Store the offsets of a group that are ahead of what is stored.
-
-        A member may lose a partition while its commit is under way, and have it back when that
-        arrives: what another one handled meanwhile stays handled.
-        """
-        ahead = {p: at for p, at in offsets.items() if at > self._committed.get((group, p), -1)}
-        if not ahead:
+        """Store the offsets of a group."""
+        if not offsets:
             return
         self._store.write_many(
             "INSERT INTO offsets VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET committed = excluded.committed",
-            [(group, place.topic, place.partition, at) for place, at in ahead.items()],
+            [(group, place.topic, place.partition, at) for place, at in offsets.items()],
         )
         await self._store.committed()
-        self._committed.update({(group, place): at for place, at in ahead.items()})
+        self._committed.update({(group, place): at for place, at in offsets.items()})
 
     async def commit_starts(self, group: str, places: Iterable[TopicPartition]) -> None:
         """Commit the oldest record of partitions in which the group never committed."""
