@@ -85,7 +85,7 @@ class Nudges:
     sending: "asyncio.Task[None] | None" = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Write:
     """Events of one execution on their way into the history, in order."""
 
