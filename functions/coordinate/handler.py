@@ -32,6 +32,7 @@ POOL = "default"
 _RECENT_RUNS = 100
 _PACE_KNOWN = timedelta(seconds=5)
 _PAGE = 1_000
+_AT_ONCE = 20
 _ALARM_KNOWN = timedelta(seconds=60)
 """How long an alarm that was seen is taken for granted: whoever rings it may have a fast clock."""
 _EARLY = timedelta(seconds=1)
@@ -223,14 +224,13 @@ async def _round(over: Collection[str], needs: Needs) -> None:
             continue  # another replica wrote first
         granted = [one for one in waiting if one["execution_id"] in grants]
         is_used = await asyncio.gather(*(_grant(execution, needs) for execution in granted))
-        if not granted or (all(is_used) and len(waiting) < rules.free_slots(left)):
+        if not granted or (all(is_used) and len(waiting) < _sought(left)):
             return  # nobody is left who could have one
 
 
 async def _best(pool: rules.Pool, needs: Needs) -> Sequence[Document]:
     """Return the best ranked for the free slots, but for users who run as many as they may."""
-    free = rules.free_slots(pool)
-    if not free:
+    if not _sought(pool):
         return []
     skipped = rules.users_at_limit(pool, needs.settings)
     return await needs.executions.find(
@@ -240,8 +240,13 @@ async def _best(pool: rules.Pool, needs: Needs) -> Sequence[Document]:
             **({"user_id": {"$nin": skipped}} if skipped else {}),
         },
         sort=[("rank", 1)],
-        limit=free,
+        limit=_sought(pool),
     )
+
+
+def _sought(pool: rules.Pool) -> int:
+    """Return for how many slots somebody is looked for at a time: each comes with its script."""
+    return min(rules.free_slots(pool), _AT_ONCE)
 
 
 async def _enter(pool: Document, left: rules.Pool, grants: Mapping[str, Any], needs: Needs) -> bool:
