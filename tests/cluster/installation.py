@@ -206,7 +206,8 @@ class Installation(Ledger):
 
     async def until_at_rest(self, *, seconds: float = 30) -> dict[str, dict[str, Any]]:
         """Wait until all is over, and then as long as outboxes may take to be empty."""
-        known = await super().until_at_rest(seconds=seconds)
+        # By its name: a class with slots is made anew, and `super()` would mean the first one.
+        known = await Ledger.until_at_rest(self, seconds=seconds)
 
         async def is_empty() -> bool:
             return not await asyncio.to_thread(self.outboxes)
