@@ -237,7 +237,7 @@ class Installation(Ledger):
             found,
             calls=self.calls,
             streams=self.streams,
-            deeds=self.observer.deeds(self.outputs),
+            deeds=self.observer.deeds(self.outputs, _ends(found)),
             faults=self.faults,
             caps=Caps(slots=SLOTS, per_user=PER_USER),
             quiet=True,
@@ -288,6 +288,15 @@ class Installation(Ledger):
         found = self.api.list_namespaced_config_map(NAMESPACE)
         names = [_name(one) for one in found.items]
         return [name for name in names if name.startswith("exec-")]
+
+
+def _ends(evidence: Evidence) -> dict[str, datetime]:
+    """Return when each script ended that was started, as it is stored."""
+    return {
+        execution_id: execution["finished_at"]
+        for execution_id, execution in evidence.executions().items()
+        if execution.get("started_at") and execution.get("finished_at")
+    }
 
 
 def _name(thing: Any) -> str:

@@ -22,6 +22,9 @@ _WATCH_SECONDS = 20
 _AGAIN_SECONDS = 0.5
 _SEEN_LATE = timedelta(seconds=2)
 """Process 1 reports when everything else is dead; the container's own end is noted after that."""
+_BELIEVED = timedelta(seconds=10)
+"""Between a script's end as its pod reported it and that of the container; more is no report."""
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class _Seen:
     created_at: datetime
     cpu_millicores: int
     memory_bytes: int
+    seen_at: datetime
+    """When we heard of it first: it was made before that."""
     ended_at: datetime | None = None
     gone_at: datetime | None = None
 
@@ -58,10 +63,20 @@ class PodObserver:
         """Look no more."""
         self._stopping.set()
 
-    def deeds(self, outputs: Mapping[str, bytes]) -> list[Deed]:
-        """Return what happened, in order of time; `outputs` is what each execution prints."""
+    def deeds(self, outputs: Mapping[str, bytes], reported: Mapping[str, datetime]) -> list[Deed]:
+        """Return what happened, in order of time.
+
+        Args:
+            outputs: What each execution prints.
+            reported: When each script ended, as process 1 of its pod reported it: on a busy node
+                seconds pass until its container counts as ended.
+        """
         with self._lock:
-            found = [deed for pod in self._pods.values() for deed in _deeds(pod, outputs)]
+            found = [
+                deed
+                for pod in self._pods.values()
+                for deed in _deeds(pod, outputs, reported.get(pod.execution_id))
+            ]
         return sorted(found, key=lambda deed: deed.at)
 
     def _follow(self) -> None:
@@ -125,6 +140,7 @@ def _first_seen(pod: Any) -> _Seen:
         created_at=pod.metadata.creation_timestamp,
         cpu_millicores=_cpu(limits["cpu"]),
         memory_bytes=_memory(limits["memory"]),
+        seen_at=_now(),
     )
 
 
@@ -148,7 +164,7 @@ def _ended_at(pod: Any) -> datetime | None:
     return _now() if pod.status.phase in ("Failed", "Succeeded") else None
 
 
-def _deeds(pod: _Seen, outputs: Mapping[str, bytes]) -> list[Deed]:
+def _deeds(pod: _Seen, outputs: Mapping[str, bytes], reported_at: datetime | None) -> list[Deed]:
     def deed(what: Any, at: datetime, stdout: bytes = b"") -> Deed:
         return Deed(
             at=at,
@@ -161,14 +177,28 @@ def _deeds(pod: _Seen, outputs: Mapping[str, bytes]) -> list[Deed]:
             stdout=stdout,
         )
 
-    found = [deed("create", pod.created_at)]
-    # The API keeps whole seconds: what ends before it began did both within one.
-    if pod.ended_at is not None:
-        ended = max(pod.ended_at - _SEEN_LATE, pod.created_at)
-        found.append(deed("end", ended, outputs.get(pod.execution_id, b"")))
+    # The API keeps whole seconds, so it was made within the second after what it says.
+    created = min(pod.created_at + _SECOND, pod.seen_at)
+    found = [deed("create", created)]
+    ended = _end(pod, reported_at)
+    if ended is not None:
+        found.append(deed("end", max(ended, created), outputs.get(pod.execution_id, b"")))
     if pod.gone_at is not None:
-        found.append(deed("gone", max(pod.gone_at, pod.created_at)))
+        found.append(deed("gone", max(pod.gone_at, created)))
     return found
+
+
+def _end(pod: _Seen, reported_at: datetime | None) -> datetime | None:
+    """Return when a script ended: as reported where its container agrees, else by that.
+
+    A pod is often removed before its node has told the API of the container's end.
+    """
+    known_at = pod.ended_at or pod.gone_at
+    if reported_at is not None and known_at is not None and reported_at < known_at + _SECOND:
+        is_believed = pod.ended_at is None or pod.ended_at - reported_at < _BELIEVED
+        if is_believed:
+            return reported_at
+    return pod.ended_at - _SEEN_LATE if pod.ended_at is not None else None
 
 
 def _now() -> datetime:
