@@ -1,6 +1,7 @@
 """Values for tests: a small world without machines, and documents, events and pods to put in it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,6 +54,34 @@ class Said:
     def types(self) -> list[str]:
         """Return the types of what was said, in order."""
         return [event.type for event in self.events]
+
+
+class Counted:
+    """A collection whose calls are counted, and may take their time or fail."""
+
+    def __init__(
+        self, inner: Any, clock: VirtualClock, *, pauses: Mapping[str, timedelta] | None = None
+    ) -> None:
+        """Hand on to a collection; `pauses` says how long before which calls."""
+        self._inner, self._clock, self._pauses = inner, clock, pauses or {}
+        self.calls: Counter[str] = Counter()
+        self.failing: Counter[str] = Counter()
+        """How many of the next calls, by their names, give no answer."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the collection's call of that name, watched."""
+        call = getattr(self._inner, name)
+
+        async def watched(*arguments: Any, **named: Any) -> Any:
+            self.calls[name] += 1
+            if name in self._pauses:
+                await self._clock.sleep(self._pauses[name])
+            if self.failing[name]:
+                self.failing[name] -= 1
+                raise TemporaryError("no answer")
+            return await call(*arguments, **named)
+
+        return watched
 
 
 class World:

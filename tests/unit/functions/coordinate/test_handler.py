@@ -16,7 +16,7 @@ from shared.events.origins import order_of
 from shared.events.results import ResultStored
 from shared.events.timers import TimerDue
 from tests import builders
-from tests.builders import START, World, execution_id, seconds
+from tests.builders import START, Counted, World, execution_id, seconds
 
 
 def needs_of(world: World, **settings: Any) -> Needs:
@@ -341,36 +341,15 @@ async def test_a_hundred_runs_and_ten_failures_leave_the_pool_empty(world: World
     assert await holders(world) == []
 
 
-class _Counted:
-    """Pools whose writes are counted, and which answer in their own time."""
-
-    def __init__(self, world: World) -> None:
-        self.inner = world.documents("pools")
-        self.clock = world.clock
-        self.writes = 0
-        self.failures = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    async def get(self, key: str) -> Any:
-        """Let others have their turn, as a server does."""
-        await self.clock.sleep(seconds(0))
-        return await self.inner.get(key)
-
-    async def change(self, key: str, **rest: Any) -> Any:
-        """Count, and fail as often as asked."""
-        await self.clock.sleep(seconds(0))
-        if self.failures:
-            self.failures -= 1
-            raise TemporaryError("no answer")
-        self.writes += 1
-        return await self.inner.change(key, **rest)
+def slow_pools(world: World) -> Any:
+    """Return pools that answer in their own time, as a server does."""
+    pauses = {"get": seconds(0), "change": seconds(0)}
+    return Counted(world.documents("pools"), world.clock, pauses=pauses)
 
 
 async def test_what_comes_at_once_shares_rounds(world: World) -> None:
     """One round for the first, one for all who came during it; results give back together too."""
-    pools = _Counted(world)
+    pools = slow_pools(world)
     needs = needs_of(world, max_concurrent_executions=20)._replace(pools=pools)
     numbers = range(1, 21)
     await add(world, *numbers)
@@ -382,18 +361,18 @@ async def test_what_comes_at_once_shares_rounds(world: World) -> None:
 
     assert await statuses(world) == ["completed"] * 20
     assert await holders(world) == []
-    assert pools.writes <= 4
+    assert pools.calls["change"] <= 4
 
 
 async def test_a_round_that_fails_fails_only_who_led_it(world: World) -> None:
     """The others lead one of their own, and nobody's slot is forgotten."""
-    pools = _Counted(world)
+    pools = slow_pools(world)
     needs = needs_of(world, max_concurrent_executions=3)._replace(pools=pools)
     await add(world, 1, 2, 3, 4)
     for number in (1, 2, 3):
         await handle(requested(number), needs)
         await end(world, number)
-    pools.failures = 1
+    pools.failing["change"] = 1
 
     ends = await asyncio.gather(
         *(handle(stored(number), needs) for number in (1, 2, 3)), return_exceptions=True

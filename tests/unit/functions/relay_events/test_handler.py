@@ -13,7 +13,7 @@ from shared.events.executions import ExecutionOutput, ExecutionStarted
 from shared.events.results import ResultStored
 from shared.events.security import AdminAction
 from tests import builders
-from tests.builders import EXECUTION_ID, START, USER_ID, World, seconds
+from tests.builders import EXECUTION_ID, START, USER_ID, Counted, World, seconds
 
 WHO: dict[str, Any] = {"execution_id": EXECUTION_ID, "user_id": USER_ID}
 
@@ -241,32 +241,9 @@ async def test_what_is_of_no_execution_is_stored_without_a_number(world: World, 
     assert await world.documents("audit_log").count() == 1
 
 
-class Counted:
-    """Events that take their time to be stored, and whose writes are counted."""
-
-    def __init__(self, world: World) -> None:
-        self.inner = world.documents("events")
-        self.clock = world.clock
-        self.writes = 0
-        self.reads = 0
-        self.failures = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    async def get(self, key: str) -> Any:
-        """Count, and read."""
-        self.reads += 1
-        return await self.inner.get(key)
-
-    async def insert_all(self, documents: Any) -> int:
-        """Count, let others gather, and fail as often as asked."""
-        self.writes += 1
-        await self.clock.sleep(seconds(0.01))
-        if self.failures:
-            self.failures -= 1
-            raise TemporaryError("no answer")
-        return await self.inner.insert_all(documents)
+def slow_events(world: World) -> Any:
+    """Return events whose writes take their time, so that others gather."""
+    return Counted(world.documents("events"), world.clock, pauses={"insert_all": seconds(0.01)})
 
 
 def of_another(number: int, name: str) -> Event:
@@ -284,14 +261,14 @@ async def _all(world: World, *handling: Any) -> list[Any]:
 
 async def test_events_of_many_executions_are_written_together(world: World) -> None:
     """One write for the first, one for all that gathered meanwhile; each history is its own."""
-    events = Counted(world)
+    events = slow_events(world)
     needs = needs_of(world)._replace(events=events)
 
     await _all(
         world, *(handle_batch([of_another(n, "a"), of_another(n, "b")], needs) for n in range(30))
     )
 
-    assert events.writes == 2
+    assert events.calls["insert_all"] == 2
     found = await world.documents("events").find(sort=[("execution_id", 1), ("seq", 1)])
     assert [one["event_id"] for one in found] == [f"{name}{n}" for n in range(30) for name in "ab"]
     assert {one["seq"] for one in found} == {1, 2}
@@ -300,7 +277,7 @@ async def test_events_of_many_executions_are_written_together(world: World) -> N
 async def test_one_that_is_refused_holds_up_no_other_execution(world: World) -> None:
     """What stands behind it in a write of many is written again."""
     await handle(of_another(3, "a"), needs_of(world))
-    events = Counted(world)
+    events = slow_events(world)
     needs = needs_of(world)._replace(events=events)
     needs.history.last[builders.execution_id(3)] = 0  # it does not know that this is stored
 
@@ -316,8 +293,8 @@ async def test_one_that_is_refused_holds_up_no_other_execution(world: World) -> 
 
 async def test_a_write_that_fails_fails_for_one(world: World) -> None:
     """Who led it is told; the others write theirs themselves."""
-    events = Counted(world)
-    events.failures = 1
+    events = slow_events(world)
+    events.failing["insert_all"] = 1
     needs = needs_of(world)._replace(events=events)
 
     ends = await _all(world, *(handle(of_another(n, "a"), needs) for n in range(5)))
@@ -329,7 +306,7 @@ async def test_a_write_that_fails_fails_for_one(world: World) -> None:
 
 async def test_who_stores_a_history_asks_nobody_whether_it_is_stored(world: World) -> None:
     """It hears of the cause from itself; only one that is late is looked for."""
-    events = Counted(world)
+    events = slow_events(world)
     needs = needs_of(world)._replace(events=events)
     await _all(world, handle(started("first"), needs))
     follower = started("late", source="/integr8s/monitor-pods", causation_id="early")
@@ -337,4 +314,4 @@ async def test_who_stores_a_history_asks_nobody_whether_it_is_stored(world: Worl
     await _all(world, handle(follower, needs), handle(started("early"), needs))
 
     assert [name for _, name in await history(world)] == ["first", "early", "late"]
-    assert events.reads == 0
+    assert events.calls["get"] == 0

@@ -25,7 +25,7 @@ from shared.events.pods import PodCreated, PodDeleted
 from shared.events.results import ResultStored
 from shared.events.timers import TimerDue
 from tests import builders
-from tests.builders import EXECUTION_ID, START, USER_ID, World, seconds
+from tests.builders import EXECUTION_ID, START, USER_ID, Counted, World, seconds
 
 SAGA_ID = saga_id_of(EXECUTION_ID)
 WHO: dict[str, Any] = {"execution_id": EXECUTION_ID, "user_id": USER_ID}
@@ -452,32 +452,16 @@ async def test_an_alarm_that_fires_while_it_is_moved_is_set_again(world: World) 
     assert timer["due_at"] == START + seconds(10)
 
 
-class _Counted:
-    """Sagas of which every reading is counted."""
-
-    def __init__(self, world: World) -> None:
-        self.inner = world.documents("sagas")
-        self.reads = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    async def get(self, key: str) -> Any:
-        """Count, and read."""
-        self.reads += 1
-        return await self.inner.get(key)
-
-
 async def test_a_replica_remembers_its_sagas(world: World) -> None:
     """It reads none that it wrote itself, and forgets those that are over."""
     await world.add_execution()
-    sagas = _Counted(world)
+    sagas: Any = Counted(world.documents("sagas"), world.clock)
     needs = needs_of(world)._replace(sagas=sagas)
     for fact in (requested(), queued(0), created(), started(), completed(), stored(), deleted()):
         await handle(builders.event(fact, at=world.clock.now()), needs)
 
     assert (await state(world))["state"] == "completed"
-    assert sagas.reads == 0
+    assert sagas.calls["get"] == 0
     assert needs.known.sagas == {}
 
 
