@@ -79,14 +79,20 @@ class Ledger(ABC):
         return execution_id
 
     def note(
-        self, script: str, status: int | None, execution_id: str | None, key: str | None = None
+        self,
+        script: str,
+        status: int | None,
+        execution_id: str | None,
+        key: str | None = None,
+        *,
+        user_id: str = "",
     ) -> None:
-        """Enter a submit into the ledger."""
+        """Enter a submit into the ledger: of the user, or of another who is named."""
         self.calls.append(
             Call(
                 at=now(),
                 operation="submit",
-                user_id=self.user_id,
+                user_id=user_id or self.user_id,
                 status=status,
                 execution_id=execution_id,
                 script=script,

@@ -174,6 +174,25 @@ class Installation(Ledger):
             key: str = answer.json()["key"]
             return key
 
+    async def posted(self, poster: str, script: str, *, seconds: float) -> str:
+        """Return the execution that an event of another system began, and note it.
+
+        Whoever posts is the user of what it posts: it is not in the list of ours.
+
+        Raises:
+            AssertionError: There is none in time, or more than one.
+        """
+        found: list[str] = []
+
+        async def known() -> bool:
+            found[:] = await asyncio.to_thread(self.stored_ids, user_id=poster)
+            return bool(found)
+
+        await until(known, seconds, "the event became an execution")
+        [execution_id] = found
+        self.note(script, 200, execution_id, user_id=poster)
+        return execution_id
+
     # ------------------------------------------------------------------------------------ scaling
 
     def replicas(self) -> Mapping[str, int]:

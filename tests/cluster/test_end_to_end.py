@@ -54,25 +54,10 @@ async def test_a_posted_cloudevent_reaches_its_result_from_zero(world: Installat
         answers = [await http.post(there.url, headers=headers, content=body) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [204, 204], [a.text for a in answers]
-    [execution_id] = await _posted(world)
+    execution_id = await world.posted(POSTER, HELLO, seconds=30)
     world.outputs[execution_id] = b"hello from a pod\n"
     stream = await world.follow(execution_id)
     assert "result_stored" in [frame.event_type for frame in stream.frames]
-
-
-async def _posted(world: Installation) -> list[str]:
-    """Return the executions that the posted event began, once there is one.
-
-    Whoever posts is the user of what it posts: it is not in the list of ours.
-    """
-    found: list[str] = []
-
-    async def known() -> bool:
-        found[:] = await asyncio.to_thread(world.stored_ids, user_id=POSTER)
-        return bool(found)
-
-    await until(known, 30, "the posted event became an execution")
-    return found
 
 
 async def test_many_scale_out_and_back_to_zero(world: Installation) -> None:

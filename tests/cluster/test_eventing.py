@@ -76,17 +76,10 @@ async def _post(url: str, event_id: str, body: str) -> int:
 
 async def test_a_trigger_hands_submissions_to_submit(world: Installation, broker: str) -> None:
     """From zero, and once, however often the Broker delivers it."""
-    body = json.dumps({"script": "print('by a trigger')"})
-    assert await _post(broker, "by-a-trigger", body) == 202
+    script = "print('by a trigger')"
+    assert await _post(broker, "by-a-trigger", json.dumps({"script": script})) == 202
 
-    found: list[str] = []
-
-    async def known() -> bool:
-        found[:] = await asyncio.to_thread(world.stored_ids, user_id=_POSTER)
-        return bool(found)
-
-    await until(known, 60, "the event became an execution")
-    [execution_id] = found
+    execution_id = await world.posted(_POSTER, script, seconds=60)
     world.outputs[execution_id] = b"by a trigger\n"
     stream = await world.follow(execution_id)
     assert "result_stored" in [frame.event_type for frame in stream.frames]
