@@ -47,6 +47,8 @@ _READY_SECONDS = 180
 _PATIENCE_SECONDS = 60
 _DRAINED_SECONDS = 40
 """An outbox is swept after 10 s, and 30 s later at the latest whatever was away."""
+_VIEW_SECONDS = 1.5
+"""What the gateway shows of lag is a second old at most."""
 
 
 class Kubectl:
@@ -224,14 +226,19 @@ class Installation(Ledger):
     # ----------------------------------------------------------------------------------- evidence
 
     async def until_at_rest(self, *, seconds: float = 30) -> dict[str, dict[str, Any]]:
-        """Wait until all is over, and then as long as outboxes may take to be empty."""
-        # By its name: a class with slots is made anew, and `super()` would mean the first one.
-        known = await Ledger.until_at_rest(self, seconds=seconds)
+        """Wait until all is over, and still is after what outboxes held was published again."""
 
         async def is_empty() -> bool:
             return not await asyncio.to_thread(self.outboxes)
 
-        await until(is_empty, _DRAINED_SECONDS, "the outboxes are empty")
+        # By its name: a class with slots is made anew, and `super()` would mean the first one.
+        known = await Ledger.until_at_rest(self, seconds=seconds)
+        is_new = True
+        while is_new:
+            await until(is_empty, _DRAINED_SECONDS, "the outboxes are empty")
+            await pause(_VIEW_SECONDS)
+            known = await Ledger.until_at_rest(self, seconds=seconds)
+            is_new = not await is_empty()
         return known
 
     async def violations(self) -> list[str]:

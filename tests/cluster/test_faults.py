@@ -71,7 +71,8 @@ async def _ends_well(
     known = await world.until_at_rest(seconds=_REST_SECONDS)
     made = {name: count for name, count in world.creations().items() if count > 1}
     assert made == {}, f"pods that were made twice, by the audit log: {made}"
-    assert await world.violations() == []
+    violations = await world.violations()
+    assert not violations, "\n".join(violations)
     assert ends_of(known, ids) <= _WELL | set(but)
 
 
