@@ -93,8 +93,9 @@ class Entry:
             self._news.wait_for(
                 lambda: found() >= times or not self._reader.is_alive(), timeout=seconds
             )
-            assert found() >= times, f"{pattern!r} came {found()} times in {seconds:g} s"
-            return "".join(self._lines)
+            said = "".join(self._lines)
+            assert found() >= times, f"{pattern!r} came {found()} times in {seconds:g} s\n{said}"
+            return said
 
     def ended(self, seconds: float = _PATIENCE_SECONDS) -> int:
         """Return its exit code, once it has ended by itself."""

@@ -2,7 +2,10 @@
 
 import json
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,12 +20,45 @@ AT_ONCE = 3.0
 """Seconds; a question that is open takes five, and a machine that is idle 0.2."""
 
 
+class Waiting(NamedTuple):
+    """A process that waits for its engines."""
+
+    entry: Entry
+    environment: dict[str, str]
+
+    @property
+    def port(self) -> int:
+        """Return where it answers."""
+        return int(self.environment["INTEGR8S_PORT"])
+
+    @property
+    def health_port(self) -> int:
+        """Return where a pump answers those who probe it."""
+        return int(self.environment["INTEGR8S_HEALTH_PORT"])
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Return settings that are complete, of engines that are all away."""
+    return _settings(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Waiting]]:
+    """Return processes that were all started at once: what they say comes every five seconds."""
+    with ExitStack() as stack:
+        started = {}
+        for words in ("pump coordinate", "gateway", "http persist-result", "setup"):
+            environment = _settings(tmp_path_factory.mktemp("data"))
+            entry = Entry(*words.split(), environment=environment)
+            started[words.split()[0]] = Waiting(stack.enter_context(entry), environment)
+        yield started
+
+
+def _settings(folder: Path) -> dict[str, str]:
     return {
         "INTEGR8S_ENABLE_EVENT_STREAMING": "true",
-        "INTEGR8S_DATA_DIR": str(tmp_path),
+        "INTEGR8S_DATA_DIR": str(folder),
         "INTEGR8S_KAFKA_SERVERS": NOWHERE,
         "INTEGR8S_MONGO_URL": f"mongodb://integr8s:{SECRET}@{NOWHERE}",
         "INTEGR8S_REDIS_URL": f"redis://:{SECRET}@{NOWHERE}/0",
@@ -32,15 +68,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_a_pump_without_engines_says_what_it_waits_for(environment: dict[str, str]) -> None:
+def test_a_pump_without_engines_says_what_it_waits_for(waiting: Mapping[str, Waiting]) -> None:
     """A line for each every few seconds; alive, not ready, and gone as soon as it is asked to."""
-    with Entry("pump", "coordinate", environment=environment) as pump:
-        pump.wait_for("waiting for the event log", times=2)
-        pump.wait_for("waiting for the documents", times=2)
-        port = int(environment["INTEGR8S_HEALTH_PORT"])
-        live = get(port, "/health/liveness")
-        ready = get(port, "/health/readiness")
-        code, seconds = pump.stop()
+    pump = waiting["pump"].entry
+    pump.wait_for("waiting for the event log", times=2)
+    pump.wait_for("waiting for the documents", times=2)
+    live = get(waiting["pump"].health_port, "/health/liveness")
+    ready = get(waiting["pump"].health_port, "/health/readiness")
+    code, seconds = pump.stop()
 
     assert live == (200, {"status": "ok"})
     assert ready == (
@@ -53,15 +88,16 @@ def test_a_pump_without_engines_says_what_it_waits_for(environment: dict[str, st
     assert all(json.loads(line) for line in pump.output.splitlines())
 
 
-def test_a_gateway_without_engines_answers_and_says_why_not(environment: dict[str, str]) -> None:
+def test_a_gateway_without_engines_answers_and_says_why_not(
+    waiting: Mapping[str, Waiting],
+) -> None:
     """It is there for whoever asks, from its first second on."""
-    with Entry("gateway", environment=environment) as gateway:
-        gateway.wait_for("the gateway listens")
-        gateway.wait_for("going on without the signals")
-        port = int(environment["INTEGR8S_PORT"])
-        live, _ = get(port, "/api/v1/health/live")
-        ready = get(port, "/api/v1/health/ready")
-        code, seconds = gateway.stop()
+    gateway = waiting["gateway"].entry
+    gateway.wait_for("the gateway listens")
+    gateway.wait_for("going on without the signals")
+    live, _ = get(waiting["gateway"].port, "/api/v1/health/live")
+    ready = get(waiting["gateway"].port, "/api/v1/health/ready")
+    code, seconds = gateway.stop()
 
     assert live == 200
     assert ready == (
@@ -77,12 +113,14 @@ def test_a_gateway_without_engines_answers_and_says_why_not(environment: dict[st
     assert SECRET not in gateway.output
 
 
-def test_a_function_over_http_without_engines_says_why_not(environment: dict[str, str]) -> None:
+def test_a_function_over_http_without_engines_says_why_not(
+    waiting: Mapping[str, Waiting],
+) -> None:
     """As a Knative Service it takes nothing yet, and tells the prober."""
-    with Entry("http", "persist-result", environment=environment) as function:
-        function.wait_for("waiting for the event log")
-        status, told = get(int(environment["INTEGR8S_PORT"]), "/health/readiness")
-        code, seconds = function.stop()
+    function = waiting["http"].entry
+    function.wait_for("waiting for the event log")
+    status, told = get(waiting["http"].port, "/health/readiness")
+    code, seconds = function.stop()
 
     assert (status, told["checks"]["documents"]) == (503, "down")
     assert code == 0
@@ -143,11 +181,11 @@ def test_a_taken_health_port_is_named(environment: dict[str, str]) -> None:
     assert "INTEGR8S_HEALTH_PORT" in pump.output
 
 
-def test_a_setup_that_waits_ends_when_it_is_asked_to(environment: dict[str, str]) -> None:
+def test_a_setup_that_waits_ends_when_it_is_asked_to(waiting: Mapping[str, Waiting]) -> None:
     """It is process 1 of its container, which nothing ends by default."""
-    with Entry("setup", environment=environment) as setup:
-        setup.wait_for("waiting: no answer from Kafka", times=2)
-        code, seconds = setup.stop()
+    setup = waiting["setup"].entry
+    setup.wait_for("waiting: no answer from Kafka", times=2)
+    code, seconds = setup.stop()
 
     assert code == 130
     assert seconds < AT_ONCE
