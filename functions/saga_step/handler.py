@@ -1,5 +1,6 @@
 """Guard an execution: note what happened, notice what did not, undo what was done."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,13 +36,10 @@ from shared.events.sagas import (
     SagaStepCompleted,
 )
 from shared.events.system import SystemAlert
-from shared.events.timers import TimerDue
-from shared.ports.alarms import arm
 from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
 
 SOURCE = "/integr8s/saga-step"
-_KIND = "deadline"
 _CHANGING = (
     "state",
     "facts",
@@ -54,9 +52,9 @@ _CHANGING = (
     "updated_at",
     "completed_at",
     "retry_count",
-    "armed_at",
 )
 _REMEMBERED = 2_000
+_PAGE = 100
 _GRACE = {"finished": 0.0, "cancelled": 2.0, "deadline": 2.0, "failed": 0.0, "orphan": 30.0}
 
 
@@ -87,29 +85,45 @@ class Needs(NamedTuple):
 
     sagas: Documents
     executions: Documents
-    timers: Documents
     clock: Clock
     settings: ExecutionSettings
     known: Known
 
 
 async def handle(event: Event, needs: Needs) -> None:
-    """Join one more fact to the saga of its execution, or see what a deadline finds."""
+    """Join one more fact to the saga of its execution."""
     await handle_batch([event], needs)
 
 
 async def handle_batch(events: Sequence[Event], needs: Needs) -> None:
     """Join facts about one execution that came close together, in one write."""
-    facts = [event for event in events if not isinstance(event.data, TimerDue)]
-    for event in events:
-        if isinstance(event.data, TimerDue):
-            await _on_deadline(event.data.key, needs)
-    may_be_new = any(isinstance(event.data, ExecutionRequested) for event in facts)
-    while facts:
-        saga = await _saga_of(facts[0].subject, needs, may_be_new=may_be_new)
-        if saga is None or await _join(saga, facts, needs):
+    may_be_new = any(isinstance(event.data, ExecutionRequested) for event in events)
+    while events:
+        saga = await _saga_of(events[0].subject, needs, may_be_new=may_be_new)
+        if saga is None or await _join(saga, events, needs):
             return
         may_be_new = False
+
+
+async def reconcile(needs: Needs) -> None:
+    """Act on every saga whose deadline has passed.
+
+    Replicas may find the same ones; the version in each write lets one of them act.
+
+    Raises:
+        Exception: What became of one that could not be acted on; the others were.
+    """
+    while True:
+        overdue = await needs.sagas.find(
+            {"due_at": {"$lte": needs.clock.now()}}, sort=[("due_at", 1)], limit=_PAGE
+        )
+        ends = await asyncio.gather(
+            *(_on_deadline(saga["saga_id"], needs) for saga in overdue), return_exceptions=True
+        )
+        for failure in (end for end in ends if end is not None):
+            raise failure
+        if len(overdue) < _PAGE:
+            return
 
 
 async def _saga_of(execution_id: str, needs: Needs, *, may_be_new: bool) -> Document | None:
@@ -147,7 +161,6 @@ async def _new(execution_id: str, needs: Needs) -> Document | None:
         "created_at": now,
         "updated_at": now,
         "completed_at": None,
-        "armed_at": None,
         "retry_count": 0,
         "deadline_at": rules.whole_deadline(accepted, execution["timeout_seconds"], limit),
         "queue_deadline_at": rules.queue_deadline(accepted, limit),
@@ -338,19 +351,15 @@ def _finish(saga: Document, needs: Needs) -> list[Event]:
 
 
 async def _on_deadline(saga_id: str, needs: Needs) -> None:
-    """Act on the step that is overdue; a step that went on meanwhile only gets a new alarm."""
+    """Act on the step that is overdue, unless it went on meanwhile."""
     while True:
         saga = await needs.sagas.get(saga_id)
         if saga is None or saga["completed_at"] is not None:
             return
         due = rules.deadline(saga)
-        saga["armed_at"] = None
         if due is not None and due > needs.clock.now():
-            if await _save(saga, [], needs):
-                return
-            continue
-        emit = await _overdue(saga, needs)
-        if await _save(saga, emit, needs):
+            return
+        if await _save(saga, await _overdue(saga, needs), needs):
             return
 
 
@@ -429,16 +438,10 @@ def _clean_up_again(saga: Document, needs: Needs) -> list[Event]:
 
 
 async def _insert(saga: Document, emit: list[Event], needs: Needs) -> bool:
-    """Write a new saga and what it says in one; False where somebody else was first.
-
-    The alarm goes first: a crash in between leaves a timer without a saga, which is harmless. It
-    rings before any step can be overdue, and finds most executions at their end.
-    """
-    if saga["completed_at"] is None:
-        saga["armed_at"] = await _arm(saga, needs.clock.now() + rules.SHORTEST_WAIT, needs)
+    """Write a new saga and what it says in one; False where somebody else was first."""
     _describe(saga)
     try:
-        stored = await needs.sagas.insert(saga["saga_id"], saga, emit=emit)
+        stored = await needs.sagas.insert(saga["saga_id"], saga | _due(saga), emit=emit)
     except AlreadyExists:
         return False
     needs.known.keep(stored)
@@ -447,37 +450,26 @@ async def _insert(saga: Document, emit: list[Event], needs: Needs) -> bool:
 
 async def _save(saga: Document, emit: list[Event], needs: Needs) -> bool:
     """Write the saga and what it says in one; False where somebody else was first."""
-    due = rules.deadline(saga) if saga["completed_at"] is None else None
-    armed = saga.get("armed_at")
-    # An alarm that rings too early finds a later deadline and is set anew; only one that would ring
-    # too late has to be moved now. Most executions are over before their first alarm.
-    if due is not None and (armed is None or due < armed):
-        saga["armed_at"] = await _arm(saga, due, needs)
     _describe(saga)
     saga["updated_at"] = needs.clock.now()
-    fields = {name: saga[name] for name in _CHANGING}
+    fields, due = {name: saga[name] for name in _CHANGING}, _due(saga)
     written = await needs.sagas.change(
-        saga["saga_id"], when={"version": saga["version"]}, set=fields, emit=emit
+        saga["saga_id"],
+        when={"version": saga["version"]},
+        set=fields | due,
+        unset=() if due else ["due_at"],
+        emit=emit,
     )
     if written is None:
         return False
     needs.known.keep(written)
-    if saga["completed_at"] is not None:
-        await needs.timers.delete(f"saga-step:{_KIND}:{saga['saga_id']}")
     return True
 
 
-async def _arm(saga: Document, due: datetime, needs: Needs) -> datetime:
-    """Set the alarm of a saga; return when it rings."""
-    return await arm(
-        needs.timers,
-        target="saga-step",
-        kind=_KIND,
-        key=saga["saga_id"],
-        due_at=due,
-        correlation_id=saga["correlation_id"],
-        traceparent=saga["traceparent"],
-    )
+def _due(saga: Document) -> dict[str, datetime]:
+    """Return by when the saga has to be looked at; one that is over has no such field."""
+    due = rules.deadline(saga) if saga["completed_at"] is None else None
+    return {} if due is None else {"due_at": due}
 
 
 def _describe(saga: Document) -> None:

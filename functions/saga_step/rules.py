@@ -55,9 +55,6 @@ CLEAN_UPS = 5
 CANCEL_WORD = timedelta(seconds=15)
 """How long a cancelled run has to report its own end before the saga says it."""
 
-SHORTEST_WAIT = timedelta(seconds=15)
-"""No step is overdue before this has passed since it began."""
-
 _ADMISSION = timedelta(seconds=60)
 _CREATION = timedelta(seconds=60)
 _START = timedelta(seconds=300)

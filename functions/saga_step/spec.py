@@ -25,7 +25,6 @@ from shared.events.sagas import (
     SagaStepCompleted,
 )
 from shared.events.system import SystemAlert
-from shared.events.timers import TimerDue
 from shared.ports.functions import FunctionSpec
 
 SPEC = FunctionSpec(
@@ -43,7 +42,6 @@ SPEC = FunctionSpec(
         PodCreated,
         PodDeleted,
         ResultStored,
-        TimerDue,
     ),
     emits=(
         SagaStarted,
@@ -62,4 +60,5 @@ SPEC = FunctionSpec(
     needs=Needs,
     linger=timedelta(milliseconds=100),
     joins_topics=True,
+    reconcile_every=timedelta(seconds=1),
 )

@@ -23,7 +23,10 @@ COLLECTIONS = {
         Collection("timers", (Index(("due_at",)),)),
         Collection(
             "sagas",
-            (Index(("execution_id", "saga_name"), unique=True),),
+            (
+                Index(("execution_id", "saga_name"), unique=True),
+                Index(("due_at",), sparse=True),
+            ),
         ),
         Collection(
             "events",

@@ -136,6 +136,8 @@ class Index:
 
     fields: tuple[str, ...]
     unique: bool = False
+    sparse: bool = False
+    """Whether it holds only documents that have the first field: those may be few among many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     mongo_url: SecretStr | None = None
     """Cluster: where MongoDB is, `mongodb://user:password@host:port/?options`."""
     mongo_database: str = "integr8s"
-    """Cluster: name of the database. The triggers of fire-timers name it too."""
+    """Cluster: name of the database. Triggers in `keda/` name it too."""
     redis_url: SecretStr | None = None
     """Cluster: where Redis is, `redis://` or, with TLS, `rediss://user:password@host:port/0`."""
     redis_ca_file: Path | None = None

@@ -19,10 +19,8 @@ POINTS = {
         "consumer.commit",
     ],
     "saga-step": [
-        "timers.insert",
         "sagas.insert",
         "sagas.change",
-        "timers.delete",
         "log.append",
         "sagas.clear",
         "consumer.commit",

@@ -104,7 +104,7 @@ def _wanted(collection: Collection) -> list[_Wanted]:
 
 def _as_wanted(index: Index) -> _Wanted:
     if not index.unique:
-        return _Wanted(index.fields, {})
+        return _Wanted(index.fields, {"sparse": True} if index.sparse else {})
     return _Wanted((*index.fields, mark_of(index)), {"unique": True, "sparse": True})
 
 

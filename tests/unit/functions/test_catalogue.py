@@ -44,7 +44,8 @@ CATALOGUE: dict[str, tuple[set[str], set[str]]] = {
     "dlq.received": ({DLQ}, set()),
     "dlq.retried": ({DLQ}, set()),
     "dlq.parked": ({DLQ}, set()),
-    "timer.due": ({TIM}, {COO, SAG, DLQ}),
+    # A saga carries its deadline itself and looks for what is overdue.
+    "timer.due": ({TIM}, {COO, DLQ}),
     "system.alert": ({SAG, DLQ}, set()),
 }
 GATEWAYS = {"user.", "security.", "script.", "settings."}

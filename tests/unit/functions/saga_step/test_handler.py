@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.saga_step import rules
-from functions.saga_step.handler import Known, Needs, handle, handle_batch
+from functions.saga_step.handler import Known, Needs, handle, handle_batch, reconcile
 from shared.domain.executions import Status
 from shared.domain.identifiers import saga_id_of
 from shared.events.event import Event, Payload
@@ -23,7 +23,6 @@ from shared.events.executions import (
 from shared.events.origins import order_of
 from shared.events.pods import PodCreated, PodDeleted
 from shared.events.results import ResultStored
-from shared.events.timers import TimerDue
 from tests import builders
 from tests.builders import EXECUTION_ID, START, USER_ID, Counted, World, seconds
 
@@ -77,7 +76,6 @@ def needs_of(world: World) -> Needs:
     return Needs(
         sagas=world.documents("sagas"),
         executions=world.documents("executions"),
-        timers=world.documents("timers"),
         clock=world.clock,
         settings=world.settings,
         known=Known(),
@@ -91,27 +89,18 @@ async def tell(world: World, *facts: Payload) -> None:
 
 
 async def ring(world: World) -> None:
-    """Let time pass until the alarm, then fire it as `fire-timers` does."""
-    timer = await world.documents("timers").get(f"saga-step:deadline:{SAGA_ID}")
-    assert timer is not None
-    await world.clock.advance(max(timer["due_at"] - world.clock.now(), seconds(0)))
-    due = TimerDue(
-        timer_id=timer["timer_id"],
-        target="saga-step",
-        kind="deadline",
-        key=SAGA_ID,
-        due_at=timer["due_at"],
-    )
-    await world.documents("timers").delete(timer["_id"])
-    await handle(builders.event(due, subject=SAGA_ID), needs_of(world))
+    """Let time pass until the deadline, and look for what is overdue."""
+    due = (await state(world))["due_at"]
+    await world.clock.advance(max(due - world.clock.now(), seconds(0)))
+    await reconcile(needs_of(world))
 
 
 async def ring_until(world: World, at: float) -> None:
-    """Fire every alarm until an instant, in seconds since the request."""
+    """Look at every deadline until an instant, in seconds since the request."""
     end = START + seconds(at)
     while True:
-        timer = await world.documents("timers").get(f"saga-step:deadline:{SAGA_ID}")
-        if timer is None or timer["due_at"] > end:
+        due = (await state(world)).get("due_at")
+        if due is None or due > end:
             await world.clock.advance(end - world.clock.now())
             return
         await ring(world)
@@ -152,7 +141,7 @@ async def test_the_way_of_a_success(world: World) -> None:
     saga = await state(world)
     assert saga["state"] == "completed"
     assert saga["completed_steps"] == [step.name for step in rules.STEPS]
-    assert await world.documents("timers").count() == 0
+    assert "due_at" not in await state(world)
     types = [event.type for event in await world.emitted("sagas")]
     assert types.count("saga.step_completed") == len(rules.STEPS)
     assert types[0] == "saga.started"
@@ -329,7 +318,7 @@ async def test_clean_up_is_ordered_five_times(world: World) -> None:
 
     assert await said(world) == ["pod.delete"] * 5 + ["system.alert"]
     assert (await state(world))["state"] == "completed"
-    assert await world.documents("timers").count() == 0
+    assert "due_at" not in await state(world)
 
 
 async def test_cancel_before_any_slot_ends_without_a_pod(world: World) -> None:
@@ -399,57 +388,45 @@ async def test_each_end_has_its_final_state(
     assert [event.type for event in await world.emitted("sagas")][-1] == word
 
 
-async def test_an_alarm_that_rings_early_only_moves(world: World) -> None:
-    """What went on meanwhile is not overdue."""
+async def test_what_is_not_overdue_is_left_alone(world: World) -> None:
+    """Each fact moves the deadline; an instant before it nothing happens."""
     await world.add_execution()
-    await tell(world, requested(), queued(1))
-
-    await ring(world)
-
-    assert await said(world) == []
-    assert await world.documents("timers").count() == 1
-
-
-async def test_an_alarm_for_nothing_is_nothing(world: World) -> None:
-    """A crash between alarm and saga leaves an alarm alone."""
-    due = TimerDue(timer_id="t", target="saga-step", kind="deadline", key="gone", due_at=START)
-
-    await handle(builders.event(due), needs_of(world))
-
-    assert await world.documents("sagas").count() == 0
-
-
-class _Racing:
-    """Timers of which one is fired and removed between an insert and its change."""
-
-    def __init__(self, world: World) -> None:
-        self.inner = world.documents("timers")
-        self.races = 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    async def change(self, key: str, **change: Any) -> Any:
-        """Lose a race."""
-        if self.races:
-            self.races -= 1
-            await self.inner.delete(key)
-        return await self.inner.change(key, **change)
-
-
-async def test_an_alarm_that_fires_while_it_is_moved_is_set_again(world: World) -> None:
-    """A saga without an alarm would wait for ever."""
-    await world.add_execution(scheduled_at=START)
     await tell(world, requested(), queued(0), created(), started())
-    racing = _Racing(world)
+    before = await state(world)
+    await world.clock.advance(before["due_at"] - world.clock.now() - seconds(0.001))
 
-    earlier = builders.event(cancel(), at=START - seconds(5))
-    await handle(earlier, needs_of(world)._replace(timers=racing))
+    await reconcile(needs_of(world))
 
-    timer = await world.documents("timers").get(f"saga-step:deadline:{SAGA_ID}")
-    assert racing.races == 0
-    assert timer is not None
-    assert timer["due_at"] == START + seconds(10)
+    assert await state(world) == before
+
+
+async def test_many_that_are_overdue_are_acted_on_in_one_look(world: World) -> None:
+    """However many pages they fill, each once."""
+    for number in range(250):
+        one = builders.execution_id(number)
+        fact = ExecutionRequested(**order_of(await world.add_execution(execution_id=one)))
+        await handle(builders.event(fact, subject=one), needs_of(world))
+    await world.clock.advance(seconds(60))
+
+    await reconcile(needs_of(world))
+
+    alerts = [event for event in await world.emitted("sagas") if event.type == "system.alert"]
+    assert len(alerts) == 250
+
+
+async def test_one_that_cannot_be_acted_on_holds_up_no_other(world: World) -> None:
+    """It is reported, and the others are acted on."""
+    await world.add_execution()
+    await tell(world, requested())
+    await world.documents("sagas").insert(
+        "broken", {"saga_id": "broken", "due_at": START, "completed_at": None}
+    )
+    await world.clock.advance(seconds(60))
+
+    with pytest.raises(KeyError):
+        await reconcile(needs_of(world))
+
+    assert await said(world) == ["system.alert"]
 
 
 async def test_a_replica_remembers_its_sagas(world: World) -> None:
