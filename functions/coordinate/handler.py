@@ -57,6 +57,8 @@ class Rounds:
     begun: int = 0
     succeeded: int = 0
     """The number of the newest round that came to its end."""
+    granted: Collection[str] = frozenset()
+    """Executions that the newest round scheduled."""
     over: set[str] = field(default_factory=set)
     """Executions whose slots the next round takes back."""
     alarm_until: datetime | None = None
@@ -116,6 +118,8 @@ async def reconcile(needs: Needs) -> None:
 async def _admit(execution_id: str, needs: Needs) -> None:
     """Schedule a fresh execution if a slot is free for it, else say where it stands."""
     await _next_round(needs)
+    if execution_id in needs.rounds.granted:
+        return
     execution = await needs.executions.get(execution_id)
     if execution is None or execution["status"] != Status.QUEUED:
         return
@@ -204,17 +208,20 @@ async def _next_round(needs: Needs, *, over: str | None = None) -> None:
             return
         rounds.begun += 1
         gone = frozenset(rounds.over)
-        await _round(gone, needs)
+        rounds.granted = await _round(gone, needs)
         rounds.over -= gone
         rounds.succeeded = rounds.begun
 
 
-async def _round(over: Collection[str], needs: Needs) -> None:
+async def _round(over: Collection[str], needs: Needs) -> Collection[str]:
     """Take slots back and grant the free ones to the best ranked, in one write of the ledger.
+
+    Returns the executions that it scheduled.
 
     A crash between that write and those of the executions leaves slots held by queued ones, which
     the next round or `reconcile` finishes. An execution that vanished in between costs nothing.
     """
+    scheduled: set[str] = set()
     while True:
         pool = await _pool(needs)
         left = rules.without(pool, over)
@@ -224,8 +231,11 @@ async def _round(over: Collection[str], needs: Needs) -> None:
             continue  # another replica wrote first
         granted = [one for one in waiting if one["execution_id"] in grants]
         is_used = await asyncio.gather(*(_grant(execution, needs) for execution in granted))
+        scheduled |= {
+            one["execution_id"] for one, used in zip(granted, is_used, strict=True) if used
+        }
         if not granted or (all(is_used) and len(waiting) < _sought(left)):
-            return  # nobody is left who could have one
+            return scheduled  # nobody is left who could have one
 
 
 async def _best(pool: rules.Pool, needs: Needs) -> Sequence[Document]:

@@ -122,9 +122,8 @@ async def _next(
 async def _events(
     item: Pod | PodOutput, stories: dict[str, rules.Story], needs: Needs
 ) -> list[Event]:
-    ending = isinstance(item, Pod) and item.end is not None
     story = stories.get(item.uid)
-    if story is None or ending:
+    if story is None or (isinstance(item, Pod) and rules.has_news_of_the_end(item, story)):
         execution = await needs.executions.get(item.execution_id)
         if execution is None:
             return []  # nobody's pod; the sweep takes it

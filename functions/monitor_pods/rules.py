@@ -59,6 +59,11 @@ def facts_of(pod: Pod, story: Story) -> Facts:
     return facts
 
 
+def has_news_of_the_end(pod: Pod, story: Story) -> bool:
+    """Say whether the pod has ended and nobody was told yet."""
+    return pod.end is not None and "ended" not in story.said
+
+
 def without_output(fact: Payload) -> Payload:
     """Return a terminal fact as if all of its output had been cut; any other fact as it is."""
     if "stdout_truncated" not in type(fact).model_fields:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from functions.relay_events import rules
 from shared.domain.errors import AlreadyExists, TemporaryError
 from shared.events.event import Event
-from shared.events.executions import ExecutionOutput
+from shared.events.executions import ExecutionOutput, ExecutionRequested
 from shared.events.results import ResultStored
 from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
@@ -21,6 +21,8 @@ from shared.ports.signals import Signals
 _PATIENCE = timedelta(seconds=2)
 """The longest that an event is held back for one that belongs before it."""
 _LOOK_AGAIN = timedelta(milliseconds=100)
+_LOOK_LATE = timedelta(milliseconds=500)
+"""After which it is looked for in the store what is most likely on its way to this process."""
 _GATHER = timedelta(milliseconds=3)
 _REMEMBERED_EVENTS = 16_384
 _REMEMBERED_EXECUTIONS = 4_096
@@ -36,6 +38,8 @@ class History:
     outputs: dict[str, int] = field(default_factory=dict)
     stored: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
     waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    is_shared: bool = False
+    """Whether what was looked for last had been stored by another process."""
     locks: "WeakValueDictionary[str, asyncio.Lock]" = field(default_factory=WeakValueDictionary)
 
     def one_at_a_time(self, execution_id: str) -> asyncio.Lock:
@@ -165,7 +169,9 @@ async def _store_all(events: Sequence[Event], needs: Needs) -> None:
     async with needs.history.one_at_a_time(execution_id):
         last = needs.history.last.get(execution_id)
         if last is None:
-            last = await _last_seq(execution_id, needs)
+            # Nothing stands before the request; where it comes again the store refuses the number.
+            is_first = isinstance(events[0].data, ExecutionRequested)
+            last = 0 if is_first else await _last_seq(execution_id, needs)
         now = needs.clock.now()
         documents = [
             rules.history_document(event, last + number, now)
@@ -264,21 +270,24 @@ async def _wait_for_predecessors(event: Event, needs: Needs) -> None:
     """
     cause, outputs = rules.waits_for(event), rules.outputs_before(event)
     may_be_elsewhere = event.subject not in needs.history.last
+    look_after = _LOOK_AGAIN if may_be_elsewhere or needs.history.is_shared else _LOOK_LATE
     until = needs.clock.monotonic() + _PATIENCE.total_seconds()
     while needs.clock.monotonic() < until:
         if cause is not None and not await _is_stored(cause, needs, ask=may_be_elsewhere):
-            await _next_word(cause, needs)
+            is_told = await _next_word(cause, look_after, needs)
         elif not await _has_outputs(event.subject, outputs, needs, ask=may_be_elsewhere):
-            await _next_word(_outputs_of(event.subject), needs)
+            is_told = await _next_word(_outputs_of(event.subject), look_after, needs)
         else:
             return
-        may_be_elsewhere = True
+        may_be_elsewhere, look_after = not is_told, _LOOK_AGAIN
 
 
 async def _is_stored(event_id: str, needs: Needs, *, ask: bool) -> bool:
     if event_id in needs.history.stored:
         return True
-    return ask and await needs.events.get(event_id) is not None
+    if ask:
+        needs.history.is_shared = await needs.events.get(event_id) is not None
+    return ask and needs.history.is_shared
 
 
 async def _has_outputs(execution_id: str, wanted: int, needs: Needs, *, ask: bool) -> bool:
@@ -296,12 +305,16 @@ def _outputs_of(execution_id: str) -> str:
     return f"outputs {execution_id}"
 
 
-async def _next_word(name: str, needs: Needs) -> None:
-    """Wait for this process to store what is missing; look again soon, another one may do so."""
+async def _next_word(name: str, look_after: timedelta, needs: Needs) -> bool:
+    """Wait for this process to store what is missing; say whether it did in the time given.
+
+    Otherwise it is to be looked for: another process may have stored it.
+    """
     word = needs.history.waiter(name)
-    look = asyncio.ensure_future(needs.clock.sleep(_LOOK_AGAIN))
+    look = asyncio.ensure_future(needs.clock.sleep(look_after))
     try:
         await asyncio.wait({word, look}, return_when=asyncio.FIRST_COMPLETED)
+        return word.done()
     finally:
         look.cancel()
         if not word.done():

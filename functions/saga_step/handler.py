@@ -97,12 +97,12 @@ async def handle(event: Event, needs: Needs) -> None:
 
 async def handle_batch(events: Sequence[Event], needs: Needs) -> None:
     """Join facts about one execution that came close together, in one write."""
-    may_be_new = any(isinstance(event.data, ExecutionRequested) for event in events)
+    request = next((event for event in events if isinstance(event.data, ExecutionRequested)), None)
     while events:
-        saga = await _saga_of(events[0].subject, needs, may_be_new=may_be_new)
+        saga = await _saga_of(events[0].subject, request, needs)
         if saga is None or await _join(saga, events, needs):
             return
-        may_be_new = False
+        request = None  # it came before: somebody has begun the saga
 
 
 async def reconcile(needs: Needs) -> None:
@@ -126,28 +126,44 @@ async def reconcile(needs: Needs) -> None:
             return
 
 
-async def _saga_of(execution_id: str, needs: Needs, *, may_be_new: bool) -> Document | None:
+async def _saga_of(execution_id: str, request: Event | None, needs: Needs) -> Document | None:
     """Return the saga as it was last known; a write will tell if that is not how it is now."""
     saga_id = saga_id_of(execution_id)
     saga = needs.known.take(saga_id)
-    if saga is None and not may_be_new:
-        saga = await needs.sagas.get(saga_id)
-    return saga or await _new(execution_id, needs)
-
-
-async def _new(execution_id: str, needs: Needs) -> Document | None:
-    """Return the saga of an execution as it begins, whichever of its facts came first."""
+    if saga is not None:
+        return saga
+    if request is not None and isinstance(request.data, ExecutionRequested):
+        return _new(_origin_of(request, request.data), needs)
+    saga = await needs.sagas.get(saga_id)
+    if saga is not None:
+        return saga
+    # Another fact came first.
     execution = await needs.executions.get(execution_id)
-    if execution is None:
-        return None
+    return None if execution is None else _new(execution, needs)
+
+
+def _origin_of(event: Event, request: ExecutionRequested) -> Document:
+    """Return what of an execution its request tells as well."""
+    return {
+        "execution_id": request.execution_id,
+        "user_id": request.user_id,
+        "accepted_at": request.accepted_at,
+        "timeout_seconds": request.timeout_seconds,
+        "correlation_id": event.correlation_id,
+        "traceparent": event.traceparent,
+    }
+
+
+def _new(execution: Document, needs: Needs) -> Document:
+    """Return the saga of an execution as it begins."""
     limit = needs.settings.queue_limit
     now = needs.clock.now()
     accepted = execution["accepted_at"]
     return {
         "version": 0,
-        "saga_id": saga_id_of(execution_id),
+        "saga_id": saga_id_of(execution["execution_id"]),
         "saga_name": rules.NAME,
-        "execution_id": execution_id,
+        "execution_id": execution["execution_id"],
         "user_id": execution["user_id"],
         "correlation_id": execution["correlation_id"],
         "traceparent": execution["traceparent"],

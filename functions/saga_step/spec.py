@@ -58,7 +58,8 @@ SPEC = FunctionSpec(
         SystemAlert,
     ),
     needs=Needs,
-    linger=timedelta(milliseconds=100),
+    linger=timedelta(milliseconds=300),
+    urgent=(ExecutionCancelRequested,),
     joins_topics=True,
     reconcile_every=timedelta(seconds=1),
 )

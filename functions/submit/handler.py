@@ -209,6 +209,11 @@ async def _accept(request: Request, wanted: rules.Order, execution_id: str, need
 
 async def _refuse_without_room(user_id: str, needs: Needs) -> None:
     settings = needs.settings
+    depth = await needs.executions.count(
+        {"status": Status.QUEUED.value}, limit=settings.queue_length
+    )
+    if depth < min(settings.queued_per_user, settings.queue_length):
+        return  # nobody has more of them than there are
     mine = await needs.executions.count(
         {"user_id": user_id, "status": Status.QUEUED.value}, limit=settings.queued_per_user
     )
@@ -219,9 +224,6 @@ async def _refuse_without_room(user_id: str, needs: Needs) -> None:
         )
         context = {"limit": settings.queued_per_user, "current": mine}
         raise Refusal("user_queue_full", detail, retry_after=timedelta(seconds=5), context=context)
-    depth = await needs.executions.count(
-        {"status": Status.QUEUED.value}, limit=settings.queue_length
-    )
     if depth >= settings.queue_length:
         detail = f"The queue is full with {depth} executions; try again later."
         context = {"limit": settings.queue_length, "current": depth}

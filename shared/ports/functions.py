@@ -44,6 +44,8 @@ class FunctionSpec:
 
     For functions that nobody waits for: what comes close together is one write instead of several.
     """
+    urgent: Sequence[type[Payload]] = ()
+    """Types that end the gathering: somebody waits for what follows."""
     joins_topics: bool = False
     """Whether a batch gathers one key over all topics; else each topic of a key has its own."""
     starts_scripts: bool = False

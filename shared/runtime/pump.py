@@ -72,8 +72,10 @@ class Pump:
         self._clock = clock
         self._decoded = _decoded_of(log)
         self._wanted = frozenset(payload.TYPE for payload in function.spec.consumes)
+        self._urgent = frozenset(payload.TYPE for payload in function.spec.urgent)
         self._whole = frozenset(topic.value for topic in function.spec.whole_topics)
         self._lanes: dict[tuple[str, bytes | None], deque[Record]] = {}
+        self._gathering: dict[tuple[str, bytes | None], asyncio.Future[None]] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(function.spec.concurrency)
         self._marks: dict[TopicPartition, Watermark] = {}
@@ -149,6 +151,8 @@ class Pump:
         waiting = self._lanes.get(lane)
         if waiting is not None:
             waiting.append(record)
+            if lane in self._gathering and self._is_urgent(record):
+                self._gathering[lane].cancel()
             return
         self._lanes[lane] = deque([record])
         work = self._work_batches if is_batched else self._work
@@ -177,6 +181,9 @@ class Pump:
         # No type: structured mode, or no event at all. Both need a closer look.
         return kind is None or kind in self._wanted or record.topic in self._whole
 
+    def _is_urgent(self, record: Record) -> bool:
+        return type_of(record.headers) in self._urgent
+
     async def _work(self, lane: tuple[str, bytes | None]) -> None:
         waiting = self._lanes[lane]
         limit = self._limit()
@@ -201,8 +208,8 @@ class Pump:
         waiting = self._lanes[lane]
         limit = self._limit()
         while waiting:
-            if self.spec.linger:
-                await self._clock.sleep(self.spec.linger)
+            if self.spec.linger and not any(map(self._is_urgent, waiting)):
+                await self._gather(lane)
             async with self._slots:
                 batch = list(waiting)
                 ours = [record for record in batch if record.place in self._marks]
@@ -214,6 +221,16 @@ class Pump:
             for record in ours:
                 self._finished(record)
         del self._lanes[lane]
+
+    async def _gather(self, lane: tuple[str, bytes | None]) -> None:
+        """Let more come together, until something urgent does."""
+        lingering = asyncio.ensure_future(self._clock.sleep(self.spec.linger))
+        self._gathering[lane] = lingering
+        try:
+            await asyncio.wait({lingering})
+        finally:
+            lingering.cancel()
+            del self._gathering[lane]
 
     async def _handle_batch(self, records: Sequence[Record], limit: TimeLimit) -> bool:
         """Handle records of one key together; where that fails, each finds its own end.

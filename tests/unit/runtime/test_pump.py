@@ -12,7 +12,7 @@ import pytest
 from shared.domain.errors import EngineAway, PermanentError, TemporaryError
 from shared.events.codec import header
 from shared.events.event import Event
-from shared.events.executions import ExecutionStarted
+from shared.events.executions import ExecutionCancelRequested, ExecutionStarted
 from shared.events.timers import TimerDue
 from shared.events.topics import Topic
 from shared.ports.event_log import NewRecord, Record, TopicPartition
@@ -507,6 +507,33 @@ async def test_facts_that_come_together_are_handled_together(world: World) -> No
         assert await committed(world) == 4
 
     assert sorted(batches) == [["a:0", "a:1", "a:2"], ["b:0"]]
+
+
+async def test_what_is_urgent_waits_for_nothing_else_to_come(world: World) -> None:
+    """It takes along what had gathered; what comes after it gathers again."""
+    batches: list[tuple[float, list[str]]] = []
+
+    async def batch(events: Sequence[Event], _: Any) -> None:
+        batches.append((world.clock.monotonic(), [event.type for event in events]))
+
+    cancel = ExecutionCancelRequested(execution_id="a", user_id="u", cancelled_by="u")
+    wanted = (ExecutionStarted, ExecutionCancelRequested)
+    urgent = (ExecutionCancelRequested,)
+    spec = replace(SPEC, linger=seconds(10), consumes=wanted, urgent=urgent)
+    begun = world.clock.monotonic()
+    async with running(world, function(batch=batch, spec=spec)):
+        await world.log.append([started("a")])
+        await world.clock.advance(seconds(1))
+        await world.log.append([record_of(builders.event(cancel, subject="a"))])
+        await world.clock.advance(seconds(1))
+        await world.log.append([started("a", 1), record_of(builders.event(cancel, subject="b"))])
+        await world.clock.advance(seconds(15))
+        assert await committed(world) == 4
+
+    both = [ExecutionStarted.TYPE, ExecutionCancelRequested.TYPE]
+    times, types = zip(*batches, strict=True)
+    assert types == (both, [ExecutionCancelRequested.TYPE], [ExecutionStarted.TYPE])
+    assert [round(at - begun) for at in times] == [1, 2, 12]
 
 
 async def test_one_bad_fact_of_a_batch_is_told_from_the_good(world: World) -> None:

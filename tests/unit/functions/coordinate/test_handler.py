@@ -364,6 +364,19 @@ async def test_what_comes_at_once_shares_rounds(world: World) -> None:
     assert pools.calls["change"] <= 4
 
 
+async def test_whom_a_round_scheduled_is_not_read_again(world: World) -> None:
+    """Only who has to wait is told where it stands, and may be cancelled meanwhile."""
+    executions: Any = Counted(world.documents("executions"), world.clock)
+    needs = needs_of(world, max_concurrent_executions=2)._replace(executions=executions)
+
+    for number in (1, 2, 3):
+        await add(world, number)
+        await handle(requested(number), needs)
+
+    assert await statuses(world) == ["scheduled", "scheduled", "queued"]
+    assert executions.calls["get"] == 1
+
+
 async def test_a_round_that_fails_fails_only_who_led_it(world: World) -> None:
     """The others lead one of their own, and nobody's slot is forgotten."""
     pools = slow_pools(world)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from functions.monitor_pods.handler import Needs, reconcile, run
 from shared.domain.errors import TemporaryError
 from shared.ports.cluster import Captured, Cause, Pod, PodEnd, PodOutput
 from tests import builders
-from tests.builders import EXECUTION_ID, START, World, printed, seconds
+from tests.builders import EXECUTION_ID, START, Counted, World, printed, seconds
 
 
 class Shown:
@@ -85,6 +86,20 @@ async def test_a_life_is_told(world: World) -> None:
         "execution.completed",
         "pod.terminated",
     ]
+
+
+async def test_an_execution_is_read_at_the_begin_and_at_the_end(world: World) -> None:
+    """A cancel may have been recorded meanwhile; that a pod is removed tells nobody anything."""
+    await world.add_execution()
+    executions: Any = Counted(world.documents("executions"), world.clock)
+    cluster = Shown((*LIFE, END, replace(END, deleted=True)))
+    running = asyncio.create_task(run(needs_of(world, cluster)._replace(executions=executions)))
+    await world.clock.advance(seconds(1))
+    running.cancel()
+    await asyncio.wait({running})
+
+    assert len(world.said.events) == 6
+    assert executions.calls["get"] == 2
 
 
 async def test_a_lost_run_keeps_what_streams_were_told(world: World) -> None:

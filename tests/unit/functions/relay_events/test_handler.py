@@ -9,7 +9,8 @@ import pytest
 from functions.relay_events.handler import History, Needs, Nudges, Writes, handle, handle_batch
 from shared.domain.errors import TemporaryError
 from shared.events.event import Event
-from shared.events.executions import ExecutionOutput, ExecutionStarted
+from shared.events.executions import ExecutionOutput, ExecutionRequested, ExecutionStarted
+from shared.events.origins import order_of
 from shared.events.results import ResultStored
 from shared.events.security import AdminAction
 from tests import builders
@@ -127,6 +128,40 @@ async def test_a_follower_waits_for_its_cause(world: World) -> None:
 
     assert await history(world) == [(1, "early"), (2, "late")]
     assert needs.history.waiting == {}
+
+
+async def test_what_another_process_stores_is_looked_for_sooner_from_then_on(
+    world: World,
+) -> None:
+    """Whoever numbers an execution expects the rest of it, until it learns that it is shared."""
+    needs, other = needs_of(world), needs_of(world)
+    await handle(started("first"), needs)
+    waited = []
+    for name in ("a", "b"):
+        await handle(started(name), other)
+        begun = world.clock.monotonic()
+        follower = started(f"after {name}", source="/integr8s/monitor-pods", causation_id=name)
+        waiting = asyncio.create_task(handle(follower, needs))
+        while not waiting.done():
+            await world.clock.advance(seconds(0.1))
+        waited.append(round(world.clock.monotonic() - begun, 3))
+
+    assert waited == [0.5, 0.1]
+    names = [name for _, name in await history(world)]
+    assert names == ["first", "a", "after a", "b", "after b"]
+
+
+async def test_a_history_begins_with_the_request_without_a_question(world: World) -> None:
+    """One that comes again finds its number taken, and is not stored twice."""
+    request = builders.event(ExecutionRequested(**order_of(builders.execution())), event_id="one")
+    events: Any = Counted(world.documents("events"), world.clock)
+
+    await handle(request, needs_of(world)._replace(events=events))
+    assert events.calls == {"insert_all": 1}
+    await handle(started("two"), needs_of(world))
+    await handle(request, needs_of(world))
+
+    assert await history(world) == [(1, "one"), (2, "two")]
 
 
 async def test_a_cause_that_never_comes_is_waited_for_two_seconds(world: World) -> None:

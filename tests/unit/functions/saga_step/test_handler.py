@@ -1,6 +1,7 @@
 """What a saga says and orders, in every row of its table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -427,6 +428,26 @@ async def test_one_that_cannot_be_acted_on_holds_up_no_other(world: World) -> No
         await reconcile(needs_of(world))
 
     assert await said(world) == ["system.alert"]
+
+
+async def test_a_request_tells_what_a_saga_begins_with(world: World) -> None:
+    """As the stored execution does where another fact comes first."""
+    stored = await world.add_execution()
+    request = builders.event(requested(), at=START)
+    request = replace(request, traceparent=stored["traceparent"])
+    executions: Any = Counted(world.documents("executions"), world.clock)
+
+    await handle(request, needs_of(world)._replace(executions=executions))
+    first = await state(world)
+    await world.documents("sagas").delete(SAGA_ID)
+    await tell(world, queued(1))
+    second = await state(world)
+
+    assert executions.calls == {}
+    of_facts = {"facts", "due_at", "completed_steps", "current_step", "outbox"}
+    assert {name: first[name] for name in first.keys() - of_facts} == {
+        name: second[name] for name in second.keys() - of_facts
+    }
 
 
 async def test_a_replica_remembers_its_sagas(world: World) -> None:

@@ -1,5 +1,6 @@
 """Accepting a request once."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from shared.domain.errors import Refusal, TemporaryError
 from shared.domain.execution_settings import ExecutionSettings
 from shared.events.executions import ExecutionSubmit
 from tests import builders
-from tests.builders import TRACEPARENT, World, seconds
+from tests.builders import TRACEPARENT, Counted, World, seconds
 
 
 def needs_of(world: World, **settings: Any) -> Needs:
@@ -160,6 +161,24 @@ async def test_room_is_counted_per_user_and_in_all(world: World) -> None:
 
     assert refused.value.code == "user_queue_full"
     assert refused.value.context == {"limit": 1, "current": 1}
+
+
+async def test_a_user_is_not_refused_for_what_others_have_waiting(world: World) -> None:
+    """As many wait as one user may have, but they are another's."""
+    await submit(asked(), needs_of(world))
+
+    accepted = await submit(replace(asked(), user_id="another"), needs_of(world, queued_per_user=1))
+
+    assert accepted.execution_id
+
+
+async def test_the_own_are_counted_only_where_there_might_be_too_many(world: World) -> None:
+    """Every request asks how long the queue is; a short one is nobody's limit."""
+    executions: Any = Counted(world.documents("executions"), world.clock)
+
+    await submit(asked(), needs_of(world)._replace(executions=executions))
+
+    assert executions.calls["count"] == 1
 
 
 async def test_a_posted_event_is_accepted_once(world: World) -> None:
