@@ -184,6 +184,7 @@ class PollThread:
         while not self._leaving:
             is_awake = time.monotonic() < awake_until or not self.joined.done()
             self._remind(consumer)
+            self._go_on_joining(consumer)
             if self._has_nothing_to_fetch(consumer):
                 # The driver would look again and again for as long as it may.
                 self._serve_messages(wait=_NOTHING_SECONDS)
@@ -282,6 +283,19 @@ class PollThread:
         fetcher = consumer._fetcher  # noqa: SLF001 - there is no other way to its memory
         if fetcher._next_partition_records is not None and not fetcher._next_partition_records:  # noqa: SLF001
             fetcher._next_partition_records = None  # noqa: SLF001
+
+    @staticmethod
+    def _go_on_joining(consumer: KafkaConsumer) -> None:
+        """Let the driver take up a join again that the end of a poll cut off.
+
+        It joins anew where topics look other than at its last assignment, and sees no reason for it
+        any more as soon as it has assigned them itself. Where a poll ends between that and the
+        broker's answer, nobody takes the answer: it would own nothing, say no word and turn in
+        circles for ever.
+        """
+        coordinator = consumer._coordinator  # noqa: SLF001 - there is no other way to its state
+        if coordinator.rejoining and not coordinator.rejoin_needed:
+            coordinator.request_rejoin()
 
     # --- the thread: commits ---------------------------------------------------------------------
 

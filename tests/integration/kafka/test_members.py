@@ -12,12 +12,14 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 
+from shared.adapters.kafka import polling
 from shared.adapters.kafka.event_log import KafkaEventLog
 from shared.adapters.kafka.options import KafkaOptions
 from shared.ports.event_log import Position, Record, TopicPartition
 from tests.integration.kafka.records import (
     FACTS,
     PLACES,
+    SOON,
     lag,
     numbered,
     numbered_round,
@@ -48,6 +50,31 @@ async def committed_everywhere(log: KafkaEventLog) -> Mapping[TopicPartition, Po
     while None in {position.committed for position in positions.values()}:
         positions = await log.positions("g", [FACTS])
     return positions
+
+
+async def test_no_join_is_left_half_done(
+    log: KafkaEventLog, options: KafkaOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Topics that grow make a member join again, wherever the end of a poll cuts that off.
+
+    Here polls are shorter than any step of it, and the driver looks often how topics are.
+    """
+    look_often = options.client() | {"metadata_max_age_ms": 100}
+    monkeypatch.setattr(KafkaOptions, "client", lambda _: look_often)
+    monkeypatch.setattr(polling, "_AWAKE_MS", 1)
+    monkeypatch.setattr(polling, "_DOZING_MS", 1)
+    admin = KafkaAdminClient(bootstrap_servers=list(options.servers))
+    member = await log.join("g", [FACTS])
+    await shared_out(member)
+
+    try:
+        for count in range(len(PLACES) + 1, len(PLACES) + 11):
+            admin.create_partitions({options.name(FACTS): count})
+            async with asyncio.timeout(10):
+                while len(member.assignment) < count:
+                    await member.poll(timeout=SOON, max_records=1)
+    finally:
+        admin.close()
 
 
 async def test_a_commit_is_not_set_back_by_a_gain(log: KafkaEventLog) -> None:
