@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
 from shared.ports.signals import Signals
 
+_LOG = logging.getLogger(__name__)
 _PATIENCE = timedelta(seconds=2)
 """The longest that an event is held back for one that belongs before it."""
 _LOOK_AGAIN = timedelta(milliseconds=100)
@@ -87,6 +89,8 @@ class Nudges:
     pending: list[tuple[str, bytes]] = field(default_factory=list)
     gathering: "asyncio.Task[None] | None" = None
     sending: "asyncio.Task[None] | None" = None
+    lost: int = 0
+    """Messages since the last that was told."""
 
 
 @dataclass(slots=True, eq=False)
@@ -351,9 +355,24 @@ async def _send_nudges(needs: Needs) -> None:
     try:
         while nudges.pending:
             messages, nudges.pending = nudges.pending, []
-            with contextlib.suppress(TemporaryError):
-                # What a client was shown must survive loss of power.
-                await needs.events.flush()
-                await needs.signals.publish_all(messages)
+            # Once more, as a slow answer is no answer; streams drop what they know.
+            if not await _are_told(messages, needs) and not await _are_told(messages, needs):
+                nudges.lost += len(messages)
+            elif nudges.lost:
+                _LOG.warning("streams are told again; %d messages were lost", nudges.lost)
+                nudges.lost = 0
     finally:
         nudges.sending = None
+
+
+async def _are_told(messages: Sequence[tuple[str, bytes]], needs: Needs) -> bool:
+    """Tell the streams; say whether it is sure that they were told."""
+    try:
+        # What a client was shown must survive loss of power.
+        await needs.events.flush()
+        await needs.signals.publish_all(messages)
+    except TemporaryError as error:
+        if not needs.nudges.lost:
+            _LOG.warning("streams may not be told, and look for themselves: %s", error)
+        return False
+    return True

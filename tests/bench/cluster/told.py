@@ -41,10 +41,17 @@ class Told:
 
         Raises:
             TimeoutError: They are not.
+            redis.RedisError: Nothing can be heard any more.
         """
+        end = self._end(execution_id)
         try:
-            async with asyncio.timeout(_SECONDS):
-                return await self._end(execution_id)
+            either: set[asyncio.Future[Any]] = {end, self._hearing}
+            await asyncio.wait(either, timeout=_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if self._hearing.done():
+                self._hearing.result()
+            if not end.done():
+                raise TimeoutError(f"streams of {execution_id} are not told of its result")
+            return end.result()
         finally:
             self._ends.pop(execution_id, None)
 

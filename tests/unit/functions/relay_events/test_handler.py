@@ -25,10 +25,12 @@ class Heard:
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
         self.is_away = False
+        self.is_slow = False
 
     async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Keep them, unless away."""
-        if self.is_away:
+        """Keep them, unless away; one that is slow answers the next time."""
+        if self.is_away or self.is_slow:
+            self.is_slow = False
             raise TemporaryError("away")
         self.messages += messages
 
@@ -237,6 +239,35 @@ async def test_a_lost_nudge_is_no_lost_event(world: World) -> None:
 
     assert len(heard.messages) == 1
     assert len(await history(world)) == 2
+
+
+async def test_a_slow_answer_costs_no_stream_its_word(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once more; that it may have come late is said to the operator."""
+    heard = Heard()
+    heard.is_slow = True
+    await handle(started("a"), needs_of(world, heard))
+    await world.clock.advance(seconds(0.01))
+
+    assert len(heard.messages) == 1
+    assert "streams may not be told" in caplog.text
+
+
+async def test_an_outage_is_told_once_and_its_end_with_what_it_cost(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not with every message."""
+    heard = Heard()
+    needs = needs_of(world, heard)
+    for number in range(5):
+        heard.is_away = number < 4
+        await handle(started(f"e{number}"), needs)
+        await world.clock.advance(seconds(0.01))
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[-1] == "streams are told again; 4 messages were lost"
+    assert len(lines) == 3, "the first message is told twice"
 
 
 async def test_the_result_is_told_without_delay(world: World) -> None:
