@@ -18,7 +18,7 @@ from tests.bench.figures import Figure, Sample
 from tests.bench.phases import Measured
 from tests.ledger import pause
 
-SLOTS, AT_ONCE = 50, 100
+SLOTS, AT_ONCE = 100, 100
 _PACE_SECONDS = 0.05
 _WARMING = 20
 _SAMPLED = 100

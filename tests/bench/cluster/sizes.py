@@ -18,6 +18,8 @@ class Sizes:
     delay_submits: int
     control_seconds: float
     control_ramp: float
+    """At the beginning, not counted: what Kafka and the server of documents run on compiles itself
+    for half a minute."""
     starts: int
 
 
@@ -29,7 +31,7 @@ FULL = Sizes(
     pods_ramp=8.0,
     delay_submits=500,
     control_seconds=30.0,
-    control_ramp=5.0,
+    control_ramp=40.0,
     starts=9,
 )
 QUICK = Sizes(
@@ -40,6 +42,6 @@ QUICK = Sizes(
     pods_ramp=5.0,
     delay_submits=100,
     control_seconds=8.0,
-    control_ramp=3.0,
+    control_ramp=15.0,
     starts=3,
 )

@@ -21,7 +21,7 @@ _STOP_SECONDS = 60.0
 _ANSWER_MS = 2_000
 _LOG = "-Dorg.slf4j.simpleLogger"
 _JVM = (
-    *("-Xmx256m", "-XX:+UseSerialGC", f"{_LOG}.defaultLogLevel=warn"),
+    *("-Xmx768m", "-Xmn256m", "-XX:+UseSerialGC", f"{_LOG}.defaultLogLevel=warn"),
     # It warns of every index that it leaves to us.
     f"{_LOG}.log.de.bwaldvogel.mongo.backend.AbstractMongoDatabase=error",
 )
