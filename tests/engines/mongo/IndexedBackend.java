@@ -29,8 +29,22 @@ import org.h2.mvstore.MVStore;
  * are in memory, and filled from the documents when a collection is opened.
  */
 final class IndexedBackend extends H2Backend {
+    /** Beyond this much, pages are read from the file and deserialized, document by document. */
+    private static final int CACHE_MEGABYTES = 1024;
+
+    /** A change is written with the whole page that it is on, so the fewer times the better. */
+    private static final int UNSAVED_KILOBYTES = 128 * 1024;
+
+    private static final int UNSAVED_MILLISECONDS = 10_000;
+
     IndexedBackend(String file) {
-        super(file);
+        super(
+                new MVStore.Builder()
+                        .fileName(file)
+                        .cacheSize(CACHE_MEGABYTES)
+                        .autoCommitBufferSize(UNSAVED_KILOBYTES)
+                        .open());
+        getMvStore().setAutoCommitDelay(UNSAVED_MILLISECONDS);
     }
 
     @Override
