@@ -123,6 +123,7 @@ class ScriptedCluster:
         self._watchers: dict[_Watcher, None] = {}  # in order, which a set has not
         self._lost_answers: dict[str, int] = {}
         self._removed: set[str] = set()
+        self._made = 0
         self.ledger: list[Deed] = []
         """Every creation, end and removal, in order."""
 
@@ -143,10 +144,10 @@ class ScriptedCluster:
             raise TemporaryError(f"no answer about {spec.name}")
 
     def _make(self, spec: PodSpec, play: Play) -> None:
-        made = sum(deed.what == "create" for deed in self.ledger)
+        self._made += 1
         pod = Pod(
             name=spec.name,
-            uid=f"uid-{made + 1}",
+            uid=f"uid-{self._made}",
             execution_id=spec.execution_id,
             phase=PodPhase.PENDING,
             created_at=self._clock.now(),
