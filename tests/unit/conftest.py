@@ -1,4 +1,4 @@
-"""The world of the runtime's tests."""
+"""The world of the unit tests."""
 
 from collections.abc import AsyncIterator
 
