@@ -1,6 +1,7 @@
 """Own the queue: grant slots in order of rank, take them back, and let nobody wait for ever."""
 
 import asyncio
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ _RECENT_RUNS = 100
 _PACE_KNOWN = timedelta(seconds=5)
 _PAGE = 1_000
 _AT_ONCE = 20
+_GRANTED_KNOWN = 200
 _ALARM_KNOWN = timedelta(seconds=60)
 """How long an alarm that was seen is taken for granted: whoever rings it may have a fast clock."""
 _EARLY = timedelta(seconds=1)
@@ -57,8 +59,8 @@ class Rounds:
     begun: int = 0
     succeeded: int = 0
     """The number of the newest round that came to its end."""
-    granted: Collection[str] = frozenset()
-    """Executions that the newest round scheduled."""
+    granted: deque[str] = field(default_factory=lambda: deque(maxlen=_GRANTED_KNOWN))
+    """Executions that this replica scheduled last: most are before it hears of their request."""
     over: set[str] = field(default_factory=set)
     """Executions whose slots the next round takes back."""
     alarm_until: datetime | None = None
@@ -117,6 +119,8 @@ async def reconcile(needs: Needs) -> None:
 
 async def _admit(execution_id: str, needs: Needs) -> None:
     """Schedule a fresh execution if a slot is free for it, else say where it stands."""
+    if execution_id in needs.rounds.granted:
+        return
     await _next_round(needs)
     if execution_id in needs.rounds.granted:
         return
@@ -208,20 +212,17 @@ async def _next_round(needs: Needs, *, over: str | None = None) -> None:
             return
         rounds.begun += 1
         gone = frozenset(rounds.over)
-        rounds.granted = await _round(gone, needs)
+        await _round(gone, needs)
         rounds.over -= gone
         rounds.succeeded = rounds.begun
 
 
-async def _round(over: Collection[str], needs: Needs) -> Collection[str]:
+async def _round(over: Collection[str], needs: Needs) -> None:
     """Take slots back and grant the free ones to the best ranked, in one write of the ledger.
-
-    Returns the executions that it scheduled.
 
     A crash between that write and those of the executions leaves slots held by queued ones, which
     the next round or `reconcile` finishes. An execution that vanished in between costs nothing.
     """
-    scheduled: set[str] = set()
     while True:
         pool = await _pool(needs)
         left = rules.without(pool, over)
@@ -231,11 +232,8 @@ async def _round(over: Collection[str], needs: Needs) -> Collection[str]:
             continue  # another replica wrote first
         granted = [one for one in waiting if one["execution_id"] in grants]
         is_used = await asyncio.gather(*(_grant(execution, needs) for execution in granted))
-        scheduled |= {
-            one["execution_id"] for one, used in zip(granted, is_used, strict=True) if used
-        }
         if not granted or (all(is_used) and len(waiting) < _sought(left)):
-            return scheduled  # nobody is left who could have one
+            return  # nobody is left who could have one
 
 
 async def _best(pool: rules.Pool, needs: Needs) -> Sequence[Document]:
@@ -294,7 +292,9 @@ async def _grant(execution: Document, needs: Needs) -> bool:
     )
     if scheduled is None:
         await _release_unless_running(execution["execution_id"], needs)
-    return scheduled is not None
+        return False
+    needs.rounds.granted.append(execution["execution_id"])
+    return True
 
 
 async def _release_unless_running(execution_id: str, needs: Needs) -> None:

@@ -85,6 +85,22 @@ async def end(world: World, number: int, status: str = "completed") -> None:
     await world.documents("executions").change(execution_id(number), set={"status": status})
 
 
+async def test_a_request_that_comes_after_its_grant_asks_nothing(world: World) -> None:
+    """The round of another one has scheduled it: most are found in the queue before their word."""
+    await add(world, 1, 2)
+    executions: Any = Counted(world.documents("executions"), world.clock)
+    pools: Any = Counted(world.documents("pools"), world.clock)
+    needs = needs_of(world)._replace(executions=executions, pools=pools)
+    await handle(requested(1), needs)
+    assert await statuses(world) == ["scheduled", "scheduled"]
+
+    executions.calls.clear()
+    pools.calls.clear()
+    await handle(requested(2), needs)
+    assert not executions.calls
+    assert not pools.calls
+
+
 async def test_a_free_slot_is_granted_at_once(world: World) -> None:
     """State, position 0 and work in one write."""
     await add(world, 1)
