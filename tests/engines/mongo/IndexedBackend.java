@@ -30,12 +30,13 @@ import org.h2.mvstore.MVStore;
  */
 final class IndexedBackend extends H2Backend {
     /** Beyond this much, pages are read from the file and deserialized, document by document. */
-    private static final int CACHE_MEGABYTES = 1024;
+    private static final int CACHE_MEGABYTES = 512;
 
     /** A change is written with the whole page that it is on, so the fewer times the better. */
-    private static final int UNSAVED_KILOBYTES = 128 * 1024;
+    private static final int UNSAVED_KILOBYTES = 512 * 1024;
 
-    private static final int UNSAVED_MILLISECONDS = 10_000;
+    /** As long as MongoDB itself takes from one checkpoint to the next. */
+    private static final int UNSAVED_MILLISECONDS = 60_000;
 
     IndexedBackend(String file) {
         super(

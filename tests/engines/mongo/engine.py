@@ -22,7 +22,7 @@ _ANSWER_MS = 2_000
 _LOG = "-Dorg.slf4j.simpleLogger"
 _JVM = (
     # Its second compiler takes a processor for minutes; nobody here lives long enough to profit.
-    *("-Xmx2g", "-Xmn768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+    *("-Xmx4g", "-Xmn1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
     f"{_LOG}.defaultLogLevel=warn",
     # It warns of every index that it leaves to us.
     f"{_LOG}.log.de.bwaldvogel.mongo.backend.AbstractMongoDatabase=error",
