@@ -38,8 +38,11 @@ _AWAKE_SECONDS = 1.0
 """After the last record: its commit is still to come."""
 _NOTHING_SECONDS = 0.05
 _PACE_SECONDS = 0.02
-"""Between two polls that find records. The first record of a burst is read at once; with those
-that follow, most of the effort is the driver's for each poll, not for each record."""
+_BUSY_PACE_SECONDS = 0.05
+_PACE_SECONDS_EACH = 0.01
+"""Between two polls that find records, by how many the first one found. The first record of a burst
+is read at once; with those that follow, most of the effort is the driver's for each poll, not for
+each record."""
 _RESUME_BELOW = 0.5
 _MAX_RECORDS = 500
 _MAX_POLL_INTERVAL_MS = 60_000
@@ -204,7 +207,7 @@ class PollThread:
             self._hold_back(consumer)
             self._serve_messages()
             self._commit(consumer)
-            if found and (rest := read_at + _PACE_SECONDS - time.monotonic()) > 0:
+            if found and (rest := read_at + _pace(found) - time.monotonic()) > 0:
                 self._serve_messages(wait=rest)
 
     def _has_nothing_to_fetch(self, consumer: KafkaConsumer) -> bool:
@@ -367,6 +370,12 @@ class PollThread:
 
     def _tell(self, future: "asyncio.Future[Any]", result: object) -> None:
         call_back(self._loop, _end, future, result)
+
+
+def _pace(found: Mapping[Place, Sequence[Any]]) -> float:
+    """Return the seconds until more is read: few records are followed up soon, many gather."""
+    count = sum(map(len, found.values()))
+    return min(max(_PACE_SECONDS, count * _PACE_SECONDS_EACH), _BUSY_PACE_SECONDS)
 
 
 def _end(future: "asyncio.Future[Any]", result: object) -> None:
