@@ -1,5 +1,7 @@
 """Keep an execution's document in step with the facts: it runs, and then one end, the first."""
 
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from functions.persist_result import rules
@@ -20,13 +22,39 @@ from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
 
 SOURCE = "/integr8s/persist-result"
+_REMEMBERED = 500
+_LARGE = ("script", "stdin", "files")
+"""What may be megabytes, and nothing here asks for."""
+
+
+@dataclass(slots=True)
+class Running:
+    """Executions as this replica last wrote them, each for its end.
+
+    The end asks for the version that it builds on, so one that somebody else has changed meanwhile
+    is found out and read again.
+    """
+
+    executions: "OrderedDict[str, Document]" = field(default_factory=OrderedDict)
+
+    def keep(self, execution: Document) -> None:
+        """Remember an execution that has started."""
+        kept = {name: value for name, value in execution.items() if name not in _LARGE}
+        self.executions[execution["execution_id"]] = kept
+        if len(self.executions) > _REMEMBERED:
+            self.executions.popitem(last=False)
+
+    def take(self, execution_id: str) -> Document | None:
+        """Return an execution and forget it."""
+        return self.executions.pop(execution_id, None)
 
 
 class Needs(NamedTuple):
-    """The ports of this function."""
+    """The ports of this function, and what one replica remembers."""
 
     executions: Documents
     clock: Clock
+    running: Running
 
 
 async def handle(event: Event, needs: Needs) -> None:
@@ -47,7 +75,7 @@ async def handle(event: Event, needs: Needs) -> None:
 
 
 async def _run(fact: ExecutionStarted, needs: Needs) -> None:
-    await needs.executions.change(
+    running = await needs.executions.change(
         fact.execution_id,
         when={"status": {"$in": [Status.SCHEDULED.value, Status.LAUNCHING.value]}},
         set={
@@ -56,6 +84,8 @@ async def _run(fact: ExecutionStarted, needs: Needs) -> None:
             "updated_at": needs.clock.now(),
         },
     )
+    if running is not None:
+        needs.running.keep(running)
 
 
 async def _end(event: Event, fact: rules.Terminal, needs: Needs) -> None:
@@ -66,8 +96,10 @@ async def _end(event: Event, fact: rules.Terminal, needs: Needs) -> None:
     """
     if fact.execution_id is None:
         return  # refused at submit: nothing was stored
+    known = needs.running.take(fact.execution_id)
     while True:
-        execution = await needs.executions.get(fact.execution_id)
+        execution = known or await needs.executions.get(fact.execution_id)
+        known = None
         if execution is None or execution["status"] in TERMINAL:
             return
         state = rules.terminal_state(fact, execution, at=needs.clock.now())

@@ -27,6 +27,17 @@ SOURCE = "/integr8s/submit"
 _LEASE = timedelta(seconds=30)
 _KEY_KEPT = timedelta(hours=24)
 _SOURCE_KEPT = timedelta(days=90)
+_ROOM_KNOWN = timedelta(milliseconds=100)
+
+
+@dataclass(slots=True)
+class Room:
+    """How full the queue is, as one process knows it; while it is not even half full, no more."""
+
+    waiting: int = 0
+    """What was counted, and what this process accepted since."""
+    known_until: float = 0.0
+    """On the monotonic clock."""
 
 
 class Needs(NamedTuple):
@@ -39,6 +50,7 @@ class Needs(NamedTuple):
     ids: Ids
     offer: Offer
     settings: ExecutionSettings
+    room: Room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +220,17 @@ async def _accept(request: Request, wanted: rules.Order, execution_id: str, need
 
 
 async def _refuse_without_room(user_id: str, needs: Needs) -> None:
-    settings = needs.settings
+    settings, room = needs.settings, needs.room
+    smallest = min(settings.queued_per_user, settings.queue_length)
+    now = needs.clock.monotonic()
+    if now < room.known_until and room.waiting < smallest // 2:
+        room.waiting += 1
+        return  # other processes do not fill half of it within this time
     depth = await needs.executions.count(
         {"status": Status.QUEUED.value}, limit=settings.queue_length
     )
-    if depth < min(settings.queued_per_user, settings.queue_length):
+    room.waiting, room.known_until = depth + 1, now + _ROOM_KNOWN.total_seconds()
+    if depth < smallest:
         return  # nobody has more of them than there are
     mine = await needs.executions.count(
         {"user_id": user_id, "status": Status.QUEUED.value}, limit=settings.queued_per_user

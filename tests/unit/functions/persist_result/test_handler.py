@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from functions.persist_result.handler import Needs, handle
+from functions.persist_result.handler import Needs, Running, handle
 from shared.events.event import Payload
 from shared.events.executions import (
     ExecutionCompleted,
@@ -13,7 +13,7 @@ from shared.events.executions import (
     ExecutionTimeout,
 )
 from tests import builders
-from tests.builders import EXECUTION_ID, START, USER_ID, World
+from tests.builders import EXECUTION_ID, START, USER_ID, Counted, World
 
 WHO: dict[str, Any] = {"execution_id": EXECUTION_ID, "user_id": USER_ID}
 COMPLETED = ExecutionCompleted(**WHO, exit_code=0, stdout="out", output_events=3)
@@ -23,7 +23,8 @@ STARTED = ExecutionStarted(**WHO, pod_name="p", started_at=START)
 
 async def tell(world: World, *facts: Payload, executions: Any = None) -> None:
     """Let facts arrive."""
-    needs = Needs(executions=executions or world.documents("executions"), clock=world.clock)
+    collection = executions or world.documents("executions")
+    needs = Needs(executions=collection, clock=world.clock, running=Running())
     for fact in facts:
         await handle(builders.event(fact), needs)
 
@@ -101,6 +102,42 @@ async def test_a_cancel_between_reading_and_writing_is_honoured(world: World) ->
 
     assert (await document(world))["status"] == "cancelled"
     assert len(await world.emitted("executions")) == 1
+
+
+async def test_the_end_of_what_was_seen_to_start_is_not_read_first(world: World) -> None:
+    """What was written with the start is as good, while nobody else has written since."""
+    await world.add_execution(status="launching")
+    executions: Any = Counted(world.documents("executions"), world.clock)
+    await tell(world, STARTED, COMPLETED, executions=executions)
+
+    assert (await document(world))["status"] == "completed"
+    assert executions.calls["get"] == 0
+
+
+async def test_a_cancel_after_the_start_is_honoured(world: World) -> None:
+    """What was remembered is older than it."""
+    await world.add_execution(status="launching")
+    executions = world.documents("executions")
+    needs = Needs(executions=executions, clock=world.clock, running=Running())
+    await handle(builders.event(STARTED), needs)
+    await executions.change(EXECUTION_ID, set={"cancel_requested_at": START})
+    await handle(builders.event(COMPLETED), needs)
+
+    assert (await document(world))["status"] == "cancelled"
+    assert len(await world.emitted("executions")) == 1
+
+
+async def test_what_is_remembered_is_small_and_bounded() -> None:
+    """Neither scripts and files stay in memory, nor runs whose end somebody else stored."""
+    running = Running()
+    for number in range(1_000):
+        running.keep({**builders.execution(), "execution_id": f"e{number}"})
+
+    assert running.take("e0") is None
+    last = running.take("e999")
+    assert last is not None
+    assert "script" not in last
+    assert len(running.executions) < 1_000
 
 
 async def test_a_refused_submission_is_no_result(world: World) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.submit.handler import Accepted, Needs, Request, handle, submit
+from functions.submit.handler import Accepted, Needs, Request, Room, handle, submit
 from shared.domain.errors import Refusal, TemporaryError
 from shared.domain.execution_settings import ExecutionSettings
 from shared.events.executions import ExecutionSubmit
@@ -23,6 +23,7 @@ def needs_of(world: World, **settings: Any) -> Needs:
         ids=world.ids,
         offer=world.offer,
         settings=ExecutionSettings(**settings),
+        room=Room(),
     )
 
 
@@ -179,6 +180,31 @@ async def test_the_own_are_counted_only_where_there_might_be_too_many(world: Wor
     await submit(asked(), needs_of(world)._replace(executions=executions))
 
     assert executions.calls["count"] == 1
+
+
+async def test_an_almost_empty_queue_is_not_counted_for_each(world: World) -> None:
+    """Those that come together are added to what was counted; a moment later it is counted anew."""
+    executions: Any = Counted(world.documents("executions"), world.clock)
+    needs = needs_of(world)._replace(executions=executions)
+
+    for _ in range(3):
+        await submit(asked(), needs)
+    assert executions.calls["count"] == 1
+
+    await world.clock.advance(seconds(0.2))
+    await submit(asked(), needs)
+    assert executions.calls["count"] == 2
+
+
+async def test_no_more_are_accepted_than_may_wait_however_fast_they_come(world: World) -> None:
+    """What was counted a moment ago serves only while the queue is far from full."""
+    needs = needs_of(world, queued_per_user=7)
+
+    for _ in range(7):
+        await submit(asked(), needs)
+
+    with pytest.raises(Refusal, match="user_queue_full"):
+        await submit(asked(), needs)
 
 
 async def test_a_posted_event_is_accepted_once(world: World) -> None:
