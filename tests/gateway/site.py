@@ -10,7 +10,7 @@ from fakeredis import FakeServer
 from fakeredis.aioredis import FakeRedis
 from starlette.applications import Starlette
 
-from functions.submit.handler import Needs
+from functions.submit.handler import Needs, Room
 from gateway.app import bootstrap_admin, create_app
 from gateway.ports import GatewayPorts
 from gateway.settings import GatewaySettings
@@ -120,6 +120,7 @@ class Site:
             ids=self.ids,
             offer=offer,
             settings=ExecutionSettings(queued_per_user=5),
+            room=Room(),
         )
         return GatewayPorts(
             executions=executions,

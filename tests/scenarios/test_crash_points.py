@@ -47,7 +47,11 @@ POINTS = {
     ],
 }
 
-ONLY_ONCE = {("gateway", "idempotency_keys.change"), ("coordinate", "timers.insert")}
+ONLY_ONCE = {
+    ("gateway", "idempotency_keys.change"),
+    ("coordinate", "timers.insert"),
+    ("persist-result", "executions.get"),
+}
 """Points that the story below passes a single time."""
 PASSES = [
     pytest.param(slug, operation, nth, id=f"{slug} {operation} {nth}")

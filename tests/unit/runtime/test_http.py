@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from functions.submit.handler import Needs as SubmitNeeds
+from functions.submit.handler import Room
 from shared.adapters.sqlite.documents import SqliteDocuments
 from shared.adapters.sqlite.store import SqliteStore
 from shared.adapters.virtual.clock import VirtualClock
@@ -535,6 +536,7 @@ async def test_submit_accepts_a_posted_event_once(connect: Connect, clock: Virtu
         ids=SeededIds(1, clock),
         offer=Offer({"python": ("3.11",)}),
         settings=ExecutionSettings(),
+        room=Room(),
     )
     client = connect(submit, needs)
 
