@@ -29,7 +29,7 @@ from shared.runtime.watermark import Watermark
 _LOG = logging.getLogger(__name__)
 _POLL = timedelta(seconds=30)
 """Longest wait for records; a stop ends it at once."""
-_COMMIT_EVERY = timedelta(milliseconds=100)
+_COMMIT_EVERY = timedelta(milliseconds=250)
 _AWAY = timedelta(minutes=5)
 """How long an event waits for an engine that gives no answer. Every other one would fail as well,
 so dead letters would only turn an outage into disorder; but one whose own question is never

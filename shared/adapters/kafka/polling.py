@@ -30,12 +30,11 @@ from shared.ports.event_log import TopicPartition
 
 _LOG = logging.getLogger(__name__)
 
-_AWAKE_MS = 100
-_DOZING_MS = 250
+_JOINING_MS = 100
+_POLL_MS = 250
 """How long a poll lasts at most, which is how long a commit waits for its turn at worst. Records
-end a poll at once, so the long one costs no time, and a member that idles next to no processor."""
-_AWAKE_SECONDS = 1.0
-"""After the last record: its commit is still to come."""
+end a poll at once, so the long one costs no time, and a member that idles next to no processor; of
+a first share we only know when a poll has ended."""
 _NOTHING_SECONDS = 0.05
 _PACE_SECONDS = 0.02
 _BUSY_PACE_SECONDS = 0.05
@@ -183,9 +182,7 @@ class PollThread:
         return consumer
 
     def _poll(self, consumer: KafkaConsumer, rebalances: _Rebalances) -> None:
-        awake_until = 0.0
         while not self._leaving:
-            is_awake = time.monotonic() < awake_until or not self.joined.done()
             self._remind(consumer)
             self._go_on_joining(consumer)
             if self._has_nothing_to_fetch(consumer):
@@ -193,11 +190,10 @@ class PollThread:
                 self._serve_messages(wait=_NOTHING_SECONDS)
                 found = consumer.poll(0, _MAX_RECORDS)
             else:
-                found = consumer.poll(_AWAKE_MS if is_awake else _DOZING_MS, _MAX_RECORDS)
+                found = consumer.poll(_POLL_MS if self.joined.done() else _JOINING_MS, _MAX_RECORDS)
             is_shared_anew = self._take_note(rebalances)
             read_at = time.monotonic()
             if found or is_shared_anew:
-                awake_until = read_at + _AWAKE_SECONDS
                 self._deliver(found)
             if is_shared_anew:
                 self._check_topics(consumer)

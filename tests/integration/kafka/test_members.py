@@ -61,8 +61,8 @@ async def test_no_join_is_left_half_done(
     """
     look_often = options.client() | {"metadata_max_age_ms": 100}
     monkeypatch.setattr(KafkaOptions, "client", lambda _: look_often)
-    monkeypatch.setattr(polling, "_AWAKE_MS", 1)
-    monkeypatch.setattr(polling, "_DOZING_MS", 1)
+    monkeypatch.setattr(polling, "_JOINING_MS", 1)
+    monkeypatch.setattr(polling, "_POLL_MS", 1)
     admin = KafkaAdminClient(bootstrap_servers=list(options.servers))
     member = await log.join("g", [FACTS])
     await shared_out(member)
