@@ -113,7 +113,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
-    return lifecycle.each(_chosen(given), lambda engine: say(engine.check()))
+    return lifecycle.each(_chosen(given), lambda engine: say(lifecycle.checked(engine)))
 
 
 def _stop(given: argparse.Namespace) -> int:

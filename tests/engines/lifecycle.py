@@ -104,6 +104,18 @@ def is_running(engine: Engine) -> bool:
     return True
 
 
+def checked(engine: Engine) -> str:
+    """Return one line about what answers.
+
+    Raises:
+        EngineError: It does not; where what it lives in does not run, it is not even asked.
+    """
+    for needed in map(catalogue.load, engine.needs):
+        if not is_running(needed):
+            raise EngineError(f"it lives in {needed.name}, which does not run: start that first")
+    return engine.check()
+
+
 def has_traces(engine: Engine) -> bool:
     """Return whether it, or what it lives in, was ever started in this state."""
     if (paths.STATE / engine.name).exists() or processes_of(engine):

@@ -43,6 +43,22 @@ def test_unknown_engine_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no engine called 'kafak' here: choose among kafka, mongo" in capsys.readouterr().err
 
 
+def test_what_lives_in_another_engine_is_not_asked_without_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its clients would only tell of an address that nobody has."""
+    code = main(["check", "keda", "eventing"])
+
+    assert code == 1
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.startswith("kubernetes: not running: etcd,")
+    assert others == [
+        "keda: it lives in kubernetes, which does not run: start that first",
+        "knative: it lives in kubernetes, which does not run: start that first",
+        "eventing: it lives in knative, which does not run: start that first",
+    ]
+
+
 def test_options_may_stand_before_the_names(state: Path) -> None:
     """As people write them."""
     (state / "redis").mkdir(parents=True)
