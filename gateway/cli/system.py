@@ -70,6 +70,11 @@ def down(*, force: bool) -> int:
             f"Process {running.pid} did not end within {_PATIENCE.seconds} s.",
             remedy="Kill it with `integr8s down --force`; nothing that was accepted is lost.",
         )
+    if force:
+        # Who is killed tidies nothing up, and nobody may ever start on this directory again.
+        from shared.runtime.wiring.embedded import remove_groups
+
+        remove_groups(folder)
     sys.stdout.write(f"Stopped process {running.pid} on {folder}.\n")
     return 0
 

@@ -299,8 +299,7 @@ class SandboxCluster:
         if Layer.GROUPS in self._without:
             self._groups = NoGroups()
         else:
-            digest = hashlib.sha256(os.fsencode(self._folder.resolve())).hexdigest()[:12]
-            self._groups, refusals = groups.choose(f"integr8s-{digest}")
+            self._groups, refusals = groups.choose(groups.name_of(self._folder))
         self.notes = (*refusals, *self.offered.refusals)
         if isinstance(self._groups, NoGroups) and not self._allow_weak_limits:
             raise StartupError(

@@ -7,8 +7,10 @@ leaf that was made, limited, entered and removed does.
 
 import contextlib
 import errno
+import hashlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ _PERIOD_US: Final = 100_000
 _SHARES: Final = 256
 _WEIGHT: Final = 25
 """A quarter of the usual: on a busy machine scripts, however many, leave the service its turn."""
+_GONE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,6 +517,41 @@ def own_groups(mountinfo: str, membership: str) -> tuple[Path | None, dict[str, 
             else:
                 unified = unified or place
     return unified, split
+
+
+def name_of(folder: Path) -> str:
+    """Return the name of the groups of the service that has this data directory."""
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+    return f"integr8s-{digest}"
+
+
+def remove_all(name: str) -> bool:
+    """Kill and remove what a service left behind that was killed; say whether nothing is left.
+
+    Looks where a service would have its groups that was started as this process was: others stay
+    until the next start.
+    """
+    unified, split = own_groups(
+        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+    )
+    places = {unified, *split.values()} - {None}
+    left = [parent for place in places if (parent := Path(str(place), name)).is_dir()]
+    until = time.monotonic() + _GONE_SECONDS
+    while left and time.monotonic() < until:
+        for parent in left:
+            _sweep(str(parent))
+        left = [parent for parent in left if not _is_removed(parent)]
+        if left:
+            # A process that was killed is in its group until its parent has taken note.
+            time.sleep(_LOOK_SECONDS)  # noqa: TID251 - no event loop runs where this is called
+    return not left
+
+
+def _is_removed(folder: Path) -> bool:
+    try:
+        return _removed(str(folder))
+    except OSError:
+        return False
 
 
 def tried(groups: Groups) -> Groups:

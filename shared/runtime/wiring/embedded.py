@@ -13,6 +13,7 @@ from typing import Any
 
 from shared.adapters.redis.server import BundledRedis
 from shared.adapters.redis.signals import RedisSignals
+from shared.adapters.sandbox import groups
 from shared.adapters.sandbox.cluster import SandboxCluster
 from shared.adapters.sqlite.documents import SqliteDocuments
 from shared.adapters.sqlite.event_log import SqliteEventLog
@@ -145,6 +146,21 @@ class DataLock:
     def release(self) -> None:
         """Give the directory up."""
         os.close(self._handle)
+
+
+def remove_groups(data_dir: Path) -> bool:
+    """Remove the control groups of a service that was killed; say whether nothing is left.
+
+    Whoever has started on the directory since has removed them, and has groups of its own there.
+    """
+    try:
+        lock = DataLock(data_dir)
+    except StartupError:
+        return False
+    try:
+        return groups.remove_all(groups.name_of(data_dir))
+    finally:
+        lock.release()
 
 
 def collections(store: SqliteStore, log: SqliteEventLog, clock: Clock) -> dict[str, Collection]:

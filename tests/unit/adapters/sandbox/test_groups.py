@@ -1,6 +1,9 @@
 """Resource groups: on trees that are only folders, and the real ones where there are any."""
 
 import os
+import signal
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -168,3 +171,27 @@ def test_leftover_leaf_is_swept(real: groups.Groups) -> None:
     real.close()
 
     assert [folder for folder in folders if folder.exists()] == []
+
+
+def test_everything_of_a_service_that_was_killed_can_be_removed(tmp_path: Path) -> None:
+    """Leaves, whoever is still in them, and the parents, which no start may ever come back to."""
+    name = groups.name_of(tmp_path)
+    found, refusals = groups.choose(name)
+    if isinstance(found, NoGroups):
+        pytest.skip(f"no control groups here: {'; '.join(refusals)}")
+    leaf = found.leaf("run-1", Limits(), processes=10)
+    files = [Path(path) for path in leaf.joins]
+    files = [file if file.name == "tasks" else file / "cgroup.procs" for file in files]
+    with subprocess.Popen(["/bin/sleep", "60"]) as left:
+        for file in files:
+            file.write_text(str(left.pid))
+        # It stays in its groups until its parent has taken note of its end.
+        reaping = threading.Thread(target=left.wait)
+        reaping.start()
+        is_removed = groups.remove_all(name)
+        reaping.join()
+
+    assert is_removed
+    assert left.returncode == -signal.SIGKILL
+    assert [file for file in files if file.parent.parent.exists()] == []
+    assert groups.remove_all(name), "nothing is left, and that is what was asked for"
