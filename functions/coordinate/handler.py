@@ -119,9 +119,8 @@ async def reconcile(needs: Needs) -> None:
 
 async def _admit(execution_id: str, needs: Needs) -> None:
     """Schedule a fresh execution if a slot is free for it, else say where it stands."""
-    if execution_id in needs.rounds.granted:
-        return
-    await _next_round(needs)
+    if execution_id not in needs.rounds.granted:
+        await _next_round(needs)
     if execution_id in needs.rounds.granted:
         return
     execution = await needs.executions.get(execution_id)

@@ -1,7 +1,5 @@
 """Keep an execution's document in step with the facts: it runs, and then one end, the first."""
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from functions.persist_result import rules
@@ -20,6 +18,7 @@ from shared.events.origins import of_execution
 from shared.events.results import ResultStored
 from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
+from shared.ports.remembered import Remembered
 
 SOURCE = "/integr8s/persist-result"
 _REMEMBERED = 500
@@ -27,26 +26,17 @@ _LARGE = ("script", "stdin", "files")
 """What may be megabytes, and nothing here asks for."""
 
 
-@dataclass(slots=True)
-class Running:
-    """Executions as this replica last wrote them, each for its end.
+class Running(Remembered):
+    """Executions as this replica last wrote them, each for its end."""
 
-    The end asks for the version that it builds on, so one that somebody else has changed meanwhile
-    is found out and read again.
-    """
-
-    executions: "OrderedDict[str, Document]" = field(default_factory=OrderedDict)
+    def __init__(self) -> None:
+        """Know of none."""
+        super().__init__(_REMEMBERED)
 
     def keep(self, execution: Document) -> None:
         """Remember an execution that has started."""
         kept = {name: value for name, value in execution.items() if name not in _LARGE}
-        self.executions[execution["execution_id"]] = kept
-        if len(self.executions) > _REMEMBERED:
-            self.executions.popitem(last=False)
-
-    def take(self, execution_id: str) -> Document | None:
-        """Return an execution and forget it."""
-        return self.executions.pop(execution_id, None)
+        self.remember(execution["execution_id"], kept)
 
 
 class Needs(NamedTuple):
@@ -97,11 +87,8 @@ async def _end(event: Event, fact: rules.Terminal, needs: Needs) -> None:
     if fact.execution_id is None:
         return  # refused at submit: nothing was stored
     known = needs.running.take(fact.execution_id)
-    while True:
-        execution = known or await needs.executions.get(fact.execution_id)
-        known = None
-        if execution is None or execution["status"] in TERMINAL:
-            return
+    execution = known or await needs.executions.get(fact.execution_id)
+    while execution is not None and execution["status"] not in TERMINAL:
         state = rules.terminal_state(fact, execution, at=needs.clock.now())
         stored = await needs.executions.change(
             fact.execution_id,
@@ -111,6 +98,7 @@ async def _end(event: Event, fact: rules.Terminal, needs: Needs) -> None:
         )
         if stored is not None:
             return
+        execution = await needs.executions.get(fact.execution_id)
 
 
 def _result_stored(execution: Document, event: Event, needs: Needs) -> Event:

@@ -1,9 +1,7 @@
 """Guard an execution: note what happened, notice what did not, undo what was done."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -38,6 +36,7 @@ from shared.events.sagas import (
 from shared.events.system import SystemAlert
 from shared.ports.clock import Clock
 from shared.ports.documents import Document, Documents
+from shared.ports.remembered import Remembered
 
 SOURCE = "/integr8s/saga-step"
 _CHANGING = (
@@ -58,26 +57,17 @@ _PAGE = 100
 _GRACE = {"finished": 0.0, "cancelled": 2.0, "deadline": 2.0, "failed": 0.0, "orphan": 30.0}
 
 
-@dataclass(slots=True)
-class Known:
-    """Sagas as this replica last wrote them, each for the next fact about it.
+class Known(Remembered):
+    """Sagas as this replica last wrote them, each for the next fact about it."""
 
-    Every write asks for the version that it builds on, so one that somebody else has changed
-    meanwhile is found out and read again.
-    """
-
-    sagas: "OrderedDict[str, Document]" = field(default_factory=OrderedDict)
-
-    def take(self, saga_id: str) -> Document | None:
-        """Return a saga and forget it: whoever takes it changes it before it is written."""
-        return self.sagas.pop(saga_id, None)
+    def __init__(self) -> None:
+        """Know of none."""
+        super().__init__(_REMEMBERED)
 
     def keep(self, saga: Document) -> None:
         """Remember a saga that is not over."""
         if saga["completed_at"] is None:
-            self.sagas[saga["saga_id"]] = saga
-            if len(self.sagas) > _REMEMBERED:
-                self.sagas.popitem(last=False)
+            self.remember(saga["saga_id"], saga)
 
 
 class Needs(NamedTuple):

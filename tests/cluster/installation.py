@@ -253,7 +253,7 @@ class Installation(Ledger):
         deadline = monotonic() + _DRAINED_SECONDS
         while True:
             found = check_all(await self.evidence())
-            may_go = [one for one in found if one.invariant == _LAG]
+            may_go = any(one.invariant == _LAG for one in found)
             if not may_go or monotonic() > deadline:
                 return [str(violation) for violation in found]
             await pause(_VIEW_SECONDS)

@@ -94,11 +94,8 @@ def is_running(engine: Engine) -> bool:
     """Return whether it has a process, or, where it lives in another engine, whether it answers."""
     if names := processes_of(engine):
         return any(process.running(name) for name in names)
-    # One that is not installed is not asked: its clients may have to be built first.
-    if not all(map(is_running, map(catalogue.load, engine.needs))):
-        return False
     try:
-        engine.check()
+        checked(engine)
     except EngineError:
         return False
     return True
@@ -111,6 +108,7 @@ def checked(engine: Engine) -> str:
         EngineError: It does not; where what it lives in does not run, it is not even asked.
     """
     for needed in map(catalogue.load, engine.needs):
+        # Not even asked: the clients of one that is not installed may have to be built first.
         if not is_running(needed):
             raise EngineError(f"it lives in {needed.name}, which does not run: start that first")
     return engine.check()

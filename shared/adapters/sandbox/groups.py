@@ -531,27 +531,26 @@ def remove_all(name: str) -> bool:
     Looks where a service would have its groups that was started as this process was: others stay
     until the next start.
     """
-    unified, split = own_groups(
-        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
-    )
-    places = {unified, *split.values()} - {None}
-    left = [parent for place in places if (parent := Path(str(place), name)).is_dir()]
+    unified, split = _own_groups_here()
+    places = {*split.values(), *([] if unified is None else [unified])}
+    left = [parent for place in places if (parent := place / name).is_dir()]
     until = time.monotonic() + _GONE_SECONDS
     while left and time.monotonic() < until:
         for parent in left:
             _sweep(str(parent))
-        left = [parent for parent in left if not _is_removed(parent)]
+            with contextlib.suppress(OSError):
+                _removed(str(parent))
+        left = [parent for parent in left if parent.is_dir()]
         if left:
             # A process that was killed is in its group until its parent has taken note.
             time.sleep(_LOOK_SECONDS)  # noqa: TID251 - no event loop runs where this is called
     return not left
 
 
-def _is_removed(folder: Path) -> bool:
-    try:
-        return _removed(str(folder))
-    except OSError:
-        return False
+def _own_groups_here() -> tuple[Path | None, dict[str, Path]]:
+    return own_groups(
+        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+    )
 
 
 def tried(groups: Groups) -> Groups:
@@ -571,9 +570,7 @@ def tried(groups: Groups) -> Groups:
 
 def choose(name: str) -> tuple[Groups, list[str]]:
     """Return the best groups that work here, and why better ones do not."""
-    unified, split = own_groups(
-        Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
-    )
+    unified, split = _own_groups_here()
     refusals = []
     if unified is None:
         refusals.append("cgroup v2: not mounted")

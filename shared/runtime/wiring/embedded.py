@@ -148,17 +148,17 @@ class DataLock:
         os.close(self._handle)
 
 
-def remove_groups(data_dir: Path) -> bool:
-    """Remove the control groups of a service that was killed; say whether nothing is left.
+def remove_groups(data_dir: Path) -> None:
+    """Remove the control groups of a service that was killed, as far as they can be found.
 
     Whoever has started on the directory since has removed them, and has groups of its own there.
     """
     try:
         lock = DataLock(data_dir)
     except StartupError:
-        return False
+        return
     try:
-        return groups.remove_all(groups.name_of(data_dir))
+        groups.remove_all(groups.name_of(data_dir))
     finally:
         lock.release()
 

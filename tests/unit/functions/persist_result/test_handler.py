@@ -137,7 +137,7 @@ async def test_what_is_remembered_is_small_and_bounded() -> None:
     last = running.take("e999")
     assert last is not None
     assert "script" not in last
-    assert len(running.executions) < 1_000
+    assert len(running.documents) < 1_000
 
 
 async def test_a_refused_submission_is_no_result(world: World) -> None:

@@ -460,7 +460,7 @@ async def test_a_replica_remembers_its_sagas(world: World) -> None:
 
     assert (await state(world))["state"] == "completed"
     assert sagas.calls["get"] == 0
-    assert needs.known.sagas == {}
+    assert needs.known.documents == {}
 
 
 async def test_what_a_replica_remembers_may_be_out_of_date(world: World) -> None:
