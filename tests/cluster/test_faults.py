@@ -15,14 +15,7 @@ from tests.engines import catalogue, process
 from tests.engines.engine import Engine
 from tests.ledger import ends_of, now, pause, submit_surely
 
-pytestmark = [
-    *(pytest.mark.integration, pytest.mark.timeout(900)),
-    # kafka-python leaves the sockets of refused connections to the collector; the start of the
-    # broker asks until it is there.
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 _REST_SECONDS = 240
 _SCRIPTS = (

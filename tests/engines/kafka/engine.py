@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import socket
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -141,6 +142,9 @@ class Kafka:
         # Here, so that the list of what is missing can be asked for where this is missing.
         from kafka.admin import KafkaAdminClient  # noqa: PLC0415
 
+        # The client tries for seconds, and leaves the socket of each refusal to the collector.
+        host, _, port = self._address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=_ANSWER_MS / 1_000).close()
         client: Any = KafkaAdminClient(
             bootstrap_servers=self._address,
             bootstrap_timeout_ms=_ANSWER_MS,
