@@ -126,6 +126,9 @@ class Leftovers(Protocol):
     ) -> Sequence[tuple[str, Sequence[Event]]]:
         """Return keys and undelivered events of documents last written before an instant."""
 
+    async def waiting(self, key: str) -> Sequence[Event]:
+        """Return the undelivered events of one document, in the order of their writes."""
+
     async def clear(self, sent: Mapping[str, Sequence[str]]) -> None:
         """Take events (document key -> event ids) off their outboxes; unknown ones are ignored."""
 

@@ -2,13 +2,15 @@
 
 The document holds the events until they are known to be in the log. This process publishes what it
 wrote itself right away, in the order of its writes, and takes it off the documents a little later,
-many at once. What a crash leaves behind is found by `sweep`.
+many at once. A write that got no answer may have been done: then it looks whether it was. What a
+crash leaves behind is found by `sweep`.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -24,6 +26,8 @@ _LOG = logging.getLogger(__name__)
 _LEFT_BEHIND = timedelta(seconds=10)
 """What is older than this was written by a process that did not live to publish it."""
 _CLEAR_EVERY = timedelta(milliseconds=50)
+_LOOK_AFTER = timedelta(seconds=1)
+"""A store that was away does what it was told before it answers whoever asks later."""
 _PAGE = 200
 
 
@@ -75,8 +79,10 @@ class Outbox:
         self._names: set[str] = set()
         self._written: list[_Written] = []
         self._published: list[_Written] = []
+        self._doubted: set[tuple[str, str]] = set()
         self._publishing: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     def documents(self, name: str) -> "OutboxDocuments":
         """Return a collection whose emitted events are published by this outbox."""
@@ -89,19 +95,32 @@ class Outbox:
         if self._publishing is None:
             self._publishing = asyncio.create_task(self._publish())
 
+    def doubted(self, collection: str, key: str) -> None:
+        """Take note of a write that got no answer, though it may have been done.
+
+        Whoever tries it again finds it done and has nothing more to say: nobody but us would
+        publish its events before the sweep.
+        """
+        self._doubted.add((collection, key))
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+
     async def drain(self) -> None:
         """Return once everything written by this process is published and cleared."""
-        while self._publishing is not None or self._clearing is not None:
-            tasks = [task for task in (self._publishing, self._clearing) if task is not None]
+        while tasks := self._at_work():
             await asyncio.wait(tasks)
 
     def abandon(self) -> None:
         """Drop everything at once, as the death of the process would."""
-        for task in (self._publishing, self._clearing):
-            if task is not None:
-                task.cancel()
+        for task in self._at_work():
+            task.cancel()
+        self._doubted.clear()
         self._written.clear()
         self._published.clear()
+
+    def _at_work(self) -> list[asyncio.Task[None]]:
+        tasks = (self._looking, self._publishing, self._clearing)
+        return [task for task in tasks if task is not None]
 
     async def sweep(self) -> int:
         """Publish what crashed processes left behind; return how many events."""
@@ -139,6 +158,22 @@ class Outbox:
                     self._clearing = asyncio.create_task(self._clear())
         finally:
             self._publishing = None
+
+    async def _look(self) -> None:
+        """Publish what writes without an answer have left, once the store answers again."""
+        try:
+            while self._doubted:
+                await self._clock.sleep(_LOOK_AFTER)
+                for name, key in sorted(self._doubted):
+                    try:
+                        events = await self._collection(name).waiting(key)
+                    except TemporaryError as error:
+                        await self._clock.sleep(error.retry_after)
+                        break
+                    self._doubted.discard((name, key))
+                    self.written(name, key, events)
+        finally:
+            self._looking = None
 
     async def _append(self, batch: Sequence[_Written]) -> Sequence[_Written]:
         """Append events; one that the log will never take stays in its document, with an alarm."""
@@ -212,7 +247,8 @@ class OutboxDocuments:
         self, key: str, document: Mapping[str, Any], *, emit: Sequence[Event] = ()
     ) -> Document:
         """Store a new document; its events go out."""
-        stored = await self._inner.insert(key, document, emit=emit)
+        with self._in_doubt(key, emit):
+            stored = await self._inner.insert(key, document, emit=emit)
         if emit and not self._inner.emits_directly:
             self._outbox.written(self._name, key, emit)
         return stored
@@ -231,7 +267,18 @@ class OutboxDocuments:
         emit: Sequence[Event] = (),
     ) -> Document | None:
         """Change the document; its events go out if it was changed."""
-        changed = await self._inner.change(key, when=when, set=set, unset=unset, emit=emit)
+        with self._in_doubt(key, emit):
+            changed = await self._inner.change(key, when=when, set=set, unset=unset, emit=emit)
         if emit and changed is not None and not self._inner.emits_directly:
             self._outbox.written(self._name, key, emit)
         return changed
+
+    @contextmanager
+    def _in_doubt(self, key: str, emit: Sequence[Event]) -> Iterator[None]:
+        """Have the outbox look after a write that ends without an answer, or is cut off."""
+        try:
+            yield
+        except (TemporaryError, asyncio.CancelledError):
+            if emit and not self._inner.emits_directly:
+                self._outbox.doubted(self._name, key)
+            raise

@@ -757,6 +757,20 @@ async def test_events_come_back_as_they_were_said(things: OutboxedDocuments) -> 
     }
 
 
+async def test_what_waits_in_one_document_is_told(things: OutboxedDocuments) -> None:
+    """In order, nothing of others, and nothing once it is cleared."""
+    await things.insert("a", {}, emit=[event(1)])
+    await things.change("a", set={"n": 1}, emit=[event(2)])
+    await things.insert("b", {}, emit=[event(3)])
+
+    assert await things.waiting("a") == [event(1), event(2)]
+    assert await things.waiting("nobody") == []
+
+    await things.clear({"a": [event(1).id, event(2).id]})
+
+    assert await things.waiting("a") == []
+
+
 async def test_leftovers_are_older_than_an_instant(things: OutboxedDocuments) -> None:
     """What was written after the instant is left to whoever wrote it."""
     await things.insert("a", {}, emit=[event(1)])

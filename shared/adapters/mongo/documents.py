@@ -229,6 +229,12 @@ class MongoDocuments:
             found = await cursor.to_list()
         return [(one["_id"], list(events_in(one["_id"], one.get(OUTBOX, ())))) for one in found]
 
+    async def waiting(self, key: str) -> Sequence[Event]:
+        """Return the undelivered events of one document, in the order of their writes."""
+        with driver_errors(f"{self.name}: outbox of {key}"):
+            found = await self._collection.find_one({"_id": key}, {OUTBOX: 1})
+        return list(events_in(key, (found or {}).get(OUTBOX, ())))
+
     async def clear(self, sent: Mapping[str, Sequence[str]]) -> None:
         """Take events off their outboxes; unknown ones are ignored."""
         if not sent:

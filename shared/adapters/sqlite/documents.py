@@ -234,6 +234,10 @@ class SqliteDocuments:
         """Return keys and undelivered events of documents last written before an instant."""
         return self._outbox.leftovers(before, limit)
 
+    async def waiting(self, key: str) -> Sequence[Event]:
+        """Return the undelivered events of one document, in the order of their writes."""
+        return self._outbox.waiting(key)
+
     async def clear(self, sent: Mapping[str, Sequence[str]]) -> None:
         """Take events off their outboxes; unknown ones are ignored."""
         await self._outbox.clear(sent)

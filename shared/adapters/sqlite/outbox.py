@@ -4,6 +4,7 @@ Kept beside the documents instead of inside them, because most are taken off aga
 milliseconds: that is then one small delete, not a second write of the whole document.
 """
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -71,13 +72,26 @@ class SqliteOutbox:
             "SELECT id, key, event_id, partition_key, headers, body FROM outbox"
             " WHERE collection = ? AND written <= ? ORDER BY id LIMIT ?",
             (self._collection, milliseconds(before), limit),
-        ).fetchall()
+        )
+        return list(self._events(rows).items())
+
+    def waiting(self, key: str) -> Sequence[Event]:
+        """Return the events of one document, in order of writing."""
+        rows = self._store.query(
+            "SELECT id, key, event_id, partition_key, headers, body FROM outbox"
+            " WHERE collection = ? AND key = ? ORDER BY id",
+            (self._collection, key),
+        )
+        return self._events(rows).get(key, [])
+
+    def _events(self, rows: sqlite3.Cursor) -> dict[str, list[Event]]:
+        """Return the events in rows by their document's key, and remember the rows."""
         found: dict[str, list[Event]] = defaultdict(list)
         for row, key, event_id, partition_key, headers, body in rows:
             self._rows[key, event_id] = row
             pairs = tuple((name, value) for name, value in msgpack.unpackb(headers))
             found[key].append(decode(partition_key.encode(), pairs, body))
-        return list(found.items())
+        return found
 
     async def clear(self, sent: Mapping[str, Sequence[str]]) -> None:
         """Remove events that are published; unknown ones are ignored."""

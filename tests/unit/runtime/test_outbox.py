@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.errors import MalformedEvent, PermanentError, TemporaryError
+from shared.domain.errors import AlreadyExists, MalformedEvent, PermanentError, TemporaryError
 from shared.events.codec import header
 from shared.events.event import Event
 from shared.events.executions import ExecutionStarted
@@ -151,6 +151,88 @@ async def test_drain_returns_once_everything_is_out(world: World) -> None:
 
     assert draining.done()
     assert await left(world) == []
+
+
+class Store:
+    """The world's documents, which do what they are told and may not answer, or answer at all."""
+
+    def __init__(self, world: World) -> None:
+        self.inner = world.documents("executions")
+        self.answers = True
+        self.hangs = False
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def insert(self, key: str, document: Any, *, emit: Sequence[Event] = ()) -> Any:
+        """Store; the answer may be lost, or never come."""
+        return await self._answer(await self.inner.insert(key, document, emit=emit))
+
+    async def change(self, key: str, **more: Any) -> Any:
+        """Change; the answer may be lost, or never come."""
+        return await self._answer(await self.inner.change(key, **more))
+
+    async def waiting(self, key: str) -> Any:
+        """Return what waits, where there are answers."""
+        self.asked += 1
+        return await self._answer(await self.inner.waiting(key))
+
+    async def _answer(self, answer: Any) -> Any:
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        if not self.answers:
+            raise TemporaryError("no answer")
+        return answer
+
+
+async def test_a_write_without_an_answer_is_looked_after(world: World) -> None:
+    """It was done: whoever tries it again has nothing to say, and the sweep would come late."""
+    store = Store(world)
+    outbox = Outbox(world.log, world.clock, lambda _: store)
+    documents = outbox.documents("executions")
+    store.answers = False
+    with pytest.raises(TemporaryError):
+        await documents.insert("1", {}, emit=[event("a")])
+    with pytest.raises(TemporaryError):
+        await documents.change("1", set={"n": 1}, emit=[event("b")])
+    await world.clock.advance(seconds(3))
+    assert await said(world) == []
+    store.answers = True
+    await world.clock.advance(seconds(3))
+
+    assert await said(world) == ["a", "b"]
+    assert await left(world) == []
+
+
+async def test_a_write_that_is_cut_off_is_looked_after(world: World) -> None:
+    """A handler's time may be up in the middle of it."""
+    store = Store(world)
+    documents = Outbox(world.log, world.clock, lambda _: store).documents("executions")
+    store.hangs = True
+    writing = asyncio.create_task(documents.insert("1", {}, emit=[event("a")]))
+    await world.clock.advance(seconds(1))
+    writing.cancel()
+    store.hangs = False
+    await world.clock.advance(seconds(3))
+
+    assert writing.cancelled()
+    assert await said(world) == ["a"]
+
+
+async def test_a_refused_write_is_not_looked_after(world: World) -> None:
+    """It was answered; and one that says nothing leaves nothing to look for."""
+    store = Store(world)
+    documents = Outbox(world.log, world.clock, lambda _: store).documents("executions")
+    await documents.insert("1", {})
+    with pytest.raises(AlreadyExists):
+        await documents.insert("1", {}, emit=[event("a")])
+    store.answers = False
+    with pytest.raises(TemporaryError):
+        await documents.change("1", set={"n": 1})
+    await world.clock.advance(seconds(3))
+
+    assert store.asked == 0
 
 
 async def test_an_abandoned_outbox_says_nothing_more(world: World) -> None:
