@@ -16,7 +16,7 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
-from shared.adapters.mongo.errors import driver_errors, stored_before
+from shared.adapters.mongo.errors import stored_before
 from shared.adapters.mongo.filters import both, query_of
 from shared.adapters.mongo.outbox import (
     OUTBOX,
@@ -50,13 +50,14 @@ class MongoDocuments:
     def __init__(self, store: MongoStore, collection: Collection, clock: Clock) -> None:
         """Use a collection; its indexes are made by `apply_indexes`."""
         self.name = collection.name
+        self._store = store
         self._collection = store.collection(collection.name)
         self._uniqueness = Uniqueness(collection)
         self._clock = clock
 
     async def get(self, key: str) -> Document | None:
         """Return the document, or None."""
-        with driver_errors(f"{self.name}: get {key}"):
+        async with self._store.asked(f"{self.name}: get {key}"):
             return await self._collection.find_one({"_id": key}, _SEEN)
 
     async def insert(
@@ -67,7 +68,7 @@ class MongoDocuments:
         if emit:
             fresh |= {OUTBOX: entries_of(emit), WAKE_AT: self._clock.now() + WAKE_AFTER}
         packed = pack(fresh)
-        with driver_errors(f"{self.name}: insert {key}"):
+        async with self._store.asked(f"{self.name}: insert {key}"):
             await self._collection.insert_one(packed)
         stored = unpack(packed)
         for field in _OURS:
@@ -79,7 +80,7 @@ class MongoDocuments:
         packed = [pack(self._fresh(key, document)) for key, document in documents]
         if not packed:
             return 0
-        with driver_errors(f"{self.name}: insert {len(packed)}"):
+        async with self._store.asked(f"{self.name}: insert {len(packed)}"):
             try:
                 await self._collection.insert_many(packed)
             except BulkWriteError as error:
@@ -123,7 +124,7 @@ class MongoDocuments:
             update["$set"] = changes
         if unset:
             update["$unset"] = dict.fromkeys(unset, "")
-        with driver_errors(f"{self.name}: change {key}"):
+        async with self._store.asked(f"{self.name}: change {key}"):
             return await self._collection.find_one_and_update(
                 query, update, projection=_SEEN, return_document=ReturnDocument.AFTER
             )
@@ -143,7 +144,7 @@ class MongoDocuments:
         """
         fields = dict.fromkeys(self._uniqueness.fields, 1)
         while True:
-            with driver_errors(f"{self.name}: change {key}"):
+            async with self._store.asked(f"{self.name}: change {key}"):
                 seen = await self._collection.find_one(query, fields)
             if seen is None:
                 return None
@@ -161,7 +162,7 @@ class MongoDocuments:
             TemporaryError: No answer in time, or events of it are not published yet.
         """
         query = both({"_id": key}, query_of(when))
-        with driver_errors(f"{self.name}: delete {key}"):
+        async with self._store.asked(f"{self.name}: delete {key}"):
             done = await self._collection.delete_one(both(query, {WAKE_AT: {"$exists": False}}))
             if done.deleted_count:
                 return True
@@ -182,7 +183,7 @@ class MongoDocuments:
         """Return matching documents, each with its key under `_id`."""
         if limit == 0:
             return []  # to MongoDB that means all
-        with driver_errors(f"{self.name}: find"):
+        async with self._store.asked(f"{self.name}: find"):
             cursor = self._collection.find(
                 query_of(where),
                 _SEEN,
@@ -205,7 +206,7 @@ class MongoDocuments:
             "limit": limit or 0,
             "readConcern": READ_CONCERN.document,
         }
-        with driver_errors(f"{self.name}: count"):
+        async with self._store.asked(f"{self.name}: count"):
             found = await self._collection.database.command(command)
         return int(found["n"])
 
@@ -218,7 +219,7 @@ class MongoDocuments:
         """Return keys and undelivered events of documents last written before an instant."""
         if limit == 0:
             return []  # to MongoDB that means all
-        with driver_errors(f"{self.name}: leftovers"):
+        async with self._store.asked(f"{self.name}: leftovers"):
             cursor = self._collection.find(
                 {WAKE_AT: {"$lte": before + WAKE_AFTER}},
                 {OUTBOX: 1},
@@ -231,7 +232,7 @@ class MongoDocuments:
 
     async def waiting(self, key: str) -> Sequence[Event]:
         """Return the undelivered events of one document, in the order of their writes."""
-        with driver_errors(f"{self.name}: outbox of {key}"):
+        async with self._store.asked(f"{self.name}: outbox of {key}"):
             found = await self._collection.find_one({"_id": key}, {OUTBOX: 1})
         return list(events_in(key, (found or {}).get(OUTBOX, ())))
 
@@ -239,7 +240,7 @@ class MongoDocuments:
         """Take events off their outboxes; unknown ones are ignored."""
         if not sent:
             return
-        with driver_errors(f"{self.name}: clear"):
+        async with self._store.asked(f"{self.name}: clear"):
             done = await self._collection.bulk_write(clearings(sent), ordered=False)
             if done.matched_count < len(sent):
                 await self._collection.bulk_write(partial_clearings(sent))

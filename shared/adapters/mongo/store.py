@@ -1,7 +1,10 @@
 """One client of one database, for all collections of a process."""
 
+import asyncio
 import re
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -62,6 +65,7 @@ class MongoStore:
         """
         self._place = _USER_PART.sub("//", options.url).partition("?")[0]
         self._has_answered = False
+        self._patience = options.patience.total_seconds()
         try:
             self._client: AsyncMongoClient[Document] = _client(options)
             self.database: AsyncDatabase[Document] = self._client.get_database(
@@ -86,6 +90,27 @@ class MongoStore:
         """Return the driver's view of a collection."""
         return self.database[name]
 
+    @asynccontextmanager
+    async def asked(self, what: str) -> AsyncIterator[None]:
+        """Bound the time of a question to the database, and tell of errors in our words.
+
+        The driver's own bound for all of a question (`timeoutMS`) is no help behind an outage:
+        there is always a question whose time is up while it has a connection made, and with each
+        of those the driver gave its pool up and began anew, several times a second and for half a
+        minute after the server was back.
+
+        Raises:
+            AlreadyExists: The key, or a unique index, is taken.
+            PermanentError: The document is too large, or cannot be written as it is.
+            EngineAway: No answer in time, or one that may be another one later.
+        """
+        with driver_errors(what):
+            try:
+                async with asyncio.timeout(self._patience):
+                    yield
+            except TimeoutError:
+                raise TimeoutError(f"none in {self._patience:g} s") from None
+
     async def ping(self) -> None:
         """Return if the database answers, and lets us read.
 
@@ -93,7 +118,7 @@ class MongoStore:
             StartupError: It refuses this process, and has never served it before.
             TemporaryError: No answer in time.
         """
-        with driver_errors(f"ping {self._place}"):
+        async with self.asked(f"ping {self._place}"):
             try:
                 # A read, not the command of that name: that one is answered without any right.
                 await self.collection(_ASKED).find_one({"_id": ""}, {"_id": 1})
@@ -124,7 +149,7 @@ def _client(options: MongoOptions) -> AsyncMongoClient[Document]:
             appname="integr8s",
             connectTimeoutMS=milliseconds,
             serverSelectionTimeoutMS=milliseconds,
-            timeoutMS=milliseconds,
+            socketTimeoutMS=milliseconds,
             maxPoolSize=options.connections,
             # Asked now and then whether it is still there, a server needs one connection for that;
             # told at once of every change, two. Our calls notice a change themselves.

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import bson
 
+from tests.ledger import pause
+
 Answer = Mapping[str, Any] | None
 """What is said to a command; None cuts the connection."""
 Say = Callable[[Mapping[str, Any]], Answer]
@@ -38,6 +40,8 @@ class ScriptedServer:
     def __init__(self, say: Say, *, replica_set: str | None = None, **handshake: Any) -> None:
         """Say to each command what `say` says; to greetings what a server of today would."""
         self.asked: list[dict[str, Any]] = []
+        self.greets_after = 0.0
+        """Seconds that every new connection takes, as where a machine has much to catch up on."""
         self._say = say
         self._replica_set = replica_set
         self._handshake = {**_HANDSHAKE, **handshake}
@@ -84,6 +88,8 @@ class ScriptedServer:
                 header = await reader.readexactly(_HEADER.size)
                 length, number, _, code = _HEADER.unpack(header)
                 asked = _command(code, await reader.readexactly(length - _HEADER.size))
+                if _HELLO & asked.keys():
+                    await pause(self.greets_after)
                 answer = self._answer(asked)
                 if answer is None:
                     break

@@ -1,6 +1,7 @@
 """What becomes of a MongoDB's answers that no engine on this machine can be made to give."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from shared.adapters.mongo.store import MongoOptions, MongoStore
 from shared.adapters.virtual.clock import VirtualClock
 from shared.domain.errors import AlreadyExists, PermanentError, StartupError, TemporaryError
 from shared.ports.documents import Collection
+from tests.ledger import pause
 from tests.unit.adapters.mongo.scripted_server import Answer, Say, ScriptedServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # see conftest.py
@@ -294,3 +296,27 @@ def test_what_is_no_name_of_a_database_is_refused_at_once() -> None:
 def test_options_show_no_password() -> None:
     """They end up in logs."""
     assert "secret" not in repr(MongoOptions(url="mongodb://user:secret@host"))
+
+
+async def test_behind_an_outage_everybody_is_answered() -> None:
+    """Also where connections take long and somebody's time is always up: that one fails alone."""
+    async with ScriptedServer(always(NOTHING)) as server:
+        server.greets_after = 60.0
+        store = store_at(server, patience=timedelta(milliseconds=600))
+        documents = documents_of(store)
+
+        async def until_answered(number: int) -> None:
+            await pause(number * 0.015)
+            while True:
+                with contextlib.suppress(TemporaryError):
+                    await documents.find({})
+                    return
+
+        try:
+            asking = [asyncio.create_task(until_answered(number)) for number in range(40)]
+            await pause(1)
+            assert not any(one.done() for one in asking)
+            server.greets_after = 0.1
+            await asyncio.gather(*asking)
+        finally:
+            await store.close()
