@@ -1,5 +1,6 @@
 """One installation for all tests of this tier; each leaves it at rest for the next."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from tests.cluster.installation import Installation, install
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installation]:
     """Return a fresh installation, which stays for whoever wants to look at it afterwards."""
-    installation = install()
+    installation = install(os.environ)  # noqa: TID251 - what the engines were started with
     yield installation
     installation.observer.stop()
 

@@ -1,20 +1,14 @@
 """integr8s on a cluster, installed as an operator does it, and one user of it."""
 
 import asyncio
-import json
-import os
-import secrets
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
 from kubernetes import client, config
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -27,24 +21,16 @@ from shared.runtime.invariants import check_all
 from shared.runtime.settings import Settings
 from shared.runtime.wiring.cluster import ClusterEngines
 from tests.bench.client import Client, Refused
+from tests.cluster import installing, sign_in
+from tests.cluster.installing import NAMESPACE
+from tests.cluster.kubectl import Kubectl
 from tests.cluster.observer import PodObserver, creations
 from tests.cluster.reset import reset
 from tests.engines import paths
 from tests.engines.knative.call import Route, route
-from tests.engines.kubernetes import network
-from tests.engines.kubernetes.engine import kubectl
 from tests.ledger import PASSING, Ledger, now, pause, until
 
-NAMESPACE = "integr8s"
-OVERLAY = Path(__file__).parent / "overlay"
 SLOTS, PER_USER = 10, 10
-_ADMIN = "admin"
-_MAKERS = ("services.serving.knative.dev", "scaledobjects.keda.sh", "deployments", "jobs")
-"""What would make new pods."""
-_NO_FINALIZERS = '{"metadata":{"finalizers":null}}'
-_TRIES = 3
-_GONE_SECONDS = 180
-_READY_SECONDS = 180
 _PATIENCE_SECONDS = 60
 _LAG = 16
 """The invariant by which nothing lags at rest."""
@@ -52,36 +38,6 @@ _DRAINED_SECONDS = 40
 """An outbox is swept after 10 s, and 30 s later at the latest whatever was away."""
 _VIEW_SECONDS = 1.5
 """What the gateway shows of lag is a second old at most."""
-
-
-class Kubectl:
-    """The command that operators type."""
-
-    def __init__(self, kubeconfig: str) -> None:
-        """Speak to one cluster."""
-        self.kubeconfig = Path(kubeconfig)
-        self._command = [str(kubectl()), "--kubeconfig", kubeconfig]
-
-    def __call__(self, *words: str, text: str | None = None, seconds: float = 120) -> str:
-        """Run it; return what it prints.
-
-        Raises:
-            AssertionError: It failed; with its own words.
-        """
-        done = subprocess.run(
-            [*self._command, *words],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-        assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr.strip()}"
-        return done.stdout
-
-    def manifest(self, **document: Any) -> None:
-        """Apply one object."""
-        self("apply", "-f", "-", text=json.dumps(document))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,7 +95,12 @@ class Installation(Ledger):
 
     async def sign_in(self) -> None:
         """Make an API key, as the README tells, and use it from now on."""
-        self.key = await asyncio.to_thread(self._new_key)
+        password = self.settings.admin_password
+        assert password is not None
+        there = self.route("gateway")
+        self.key = await asyncio.to_thread(
+            sign_in.new_key, there, password.get_secret_value(), "cluster tests"
+        )
         await self.reconnect()
         self.user_id = (await self.asking.get("/auth/me"))["user_id"]
 
@@ -153,31 +114,6 @@ class Installation(Ledger):
         if self._client is not None:
             self._client.close()
             self._client = None
-
-    def _new_key(self) -> str:
-        password = self.settings.admin_password
-        assert password is not None
-        there = self.route("gateway")
-        with httpx2.Client(
-            base_url=f"{there.url}/api/v1", headers=there.headers, timeout=60
-        ) as http:
-            told = http.post(
-                "/auth/login", data={"username": _ADMIN, "password": password.get_secret_value()}
-            )
-            assert told.status_code == 200, told.text
-            # The cookies are for TLS only, and this is a cluster's inside.
-            cookies = "; ".join(f"{one.name}={one.value}" for one in http.cookies.jar)
-            answer = http.post(
-                "/api-keys",
-                json={
-                    "name": "cluster tests",
-                    "scopes": ["execute", "read", "cloudevents", "admin"],
-                },
-                headers={"X-CSRF-Token": told.json()["csrf_token"], "Cookie": cookies},
-            )
-            assert answer.status_code == 200, answer.text
-            key: str = answer.json()["key"]
-            return key
 
     async def posted(self, poster: str, script: str, *, seconds: float) -> str:
         """Return the execution that an event of another system began, and note it.
@@ -343,35 +279,22 @@ def _name(thing: Any) -> str:
     return name
 
 
-# ---------------------------------------------------------------------------------- installing it
+def install(environment: Mapping[str, str]) -> Installation:
+    """Install everything anew, on empty engines, and return it; nobody is signed in.
 
-
-def install() -> Installation:
-    """Install everything anew, as docs/cluster.md tells, and return it with a user signed in.
+    Args:
+        environment: How this process reaches the engines.
 
     Raises:
         AssertionError: Something does not come up; with what the cluster says.
     """
-    settings = _settings()
-    kubeconfig = _variable("KUBECONFIG")
+    settings = installing.settings_in(environment)
+    kubeconfig = installing.value(environment, "KUBECONFIG")
     command = Kubectl(kubeconfig)
-    uninstall(command)
+    installing.uninstall(command)
     asyncio.run(_forget_everything(settings))
-    command("apply", "-f", str(paths.ROOT / "knative" / "00-namespace.yaml"))
-    _make_secrets(command, settings)
-    command("apply", "-k", str(OVERLAY / "front"))
-    command(
-        *("wait", "job/setup", "-n", NAMESPACE, "--for=condition=complete"),
-        f"--timeout={_READY_SECONDS}s",
-        seconds=_READY_SECONDS + 10,
-    )
-    command("apply", "-k", str(OVERLAY / "functions"))
-    for kind in ("services.serving.knative.dev", "scaledobjects.keda.sh"):
-        command(
-            *("wait", kind, "--all", "-n", NAMESPACE, "--for=condition=Ready"),
-            f"--timeout={_READY_SECONDS}s",
-            seconds=_READY_SECONDS + 10,
-        )
+    installing.make_secrets(command, settings)
+    installing.apply(command)
     config.load_kube_config(kubeconfig)  # type: ignore[no-untyped-call]
     api = client.CoreV1Api()
     observer = PodObserver(api, NAMESPACE)
@@ -386,41 +309,6 @@ def install() -> Installation:
     )
 
 
-def uninstall(command: Kubectl) -> None:
-    """Remove the namespace with all that is in it."""
-    if not command("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"):
-        return
-    for kind in _MAKERS:
-        command("delete", kind, "--all", "-n", NAMESPACE, "--wait=false", "--ignore-not-found")
-    # Nobody is left who lets pods of scripts go. And a pod of the gateway may take ten minutes:
-    # whoever deletes namespaces reads that and looks again after five.
-    executors = ("pods", "-n", NAMESPACE, "-l", "app=integr8s,component=executor", "-o", "name")
-    for pod in command("get", *executors).split():
-        with suppress(AssertionError):  # it went by itself
-            command("patch", pod, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
-    for _ in range(_TRIES):  # one that is being made is not in the first list
-        command("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=0", "--force")
-    command("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=_GONE_SECONDS)
-
-
-def _variable(name: str) -> str:
-    value = os.environ.get(name)  # noqa: TID251 - what the engines of the tests were started with
-    assert value, f"{name} is not set: ./taskw test:cluster starts the engines and sets it"
-    return value
-
-
-def _settings() -> Settings:
-    """Return what this process reaches the engines by; pods use other addresses of the same."""
-    return Settings(
-        enable_event_streaming=True,
-        kafka_servers=_variable("INTEGR8S_KAFKA_SERVERS"),
-        mongo_url=_variable("INTEGR8S_MONGO_URL"),
-        redis_url=_variable("INTEGR8S_REDIS_URL"),
-        admin_password=secrets.token_urlsafe(16),
-        secret_key=secrets.token_urlsafe(48),
-    )
-
-
 async def _forget_everything(settings: Settings) -> None:
     """Remove what an earlier run left in the engines; they are the tests' own.
 
@@ -432,34 +320,3 @@ async def _forget_everything(settings: Settings) -> None:
         is_ours = "127.0.0.1" in address or "localhost" in address
         assert is_ours, "an engine is not of this machine, so nothing is deleted there"
     await reset(settings)
-
-
-def _make_secrets(command: Kubectl, settings: Settings) -> None:
-    """Make the Secrets that docs/cluster.md lists, with the addresses as pods see them."""
-    inside = {
-        name: value.replace("127.0.0.1", network.ADDRESS)
-        for name, value in (
-            ("INTEGR8S_MONGO_URL", _variable("INTEGR8S_MONGO_URL")),
-            ("INTEGR8S_REDIS_URL", _variable("INTEGR8S_REDIS_URL")),
-        )
-    }
-    assert settings.secret_key is not None
-    assert settings.admin_password is not None
-    gateway = {
-        "INTEGR8S_SECRET_KEY": settings.secret_key.get_secret_value(),
-        "INTEGR8S_ADMIN_PASSWORD": settings.admin_password.get_secret_value(),
-    }
-    kafka = {"sasl": "none", "username": "", "password": "", "tls": "disable", "ca": ""}
-    mongo = {"connectionString": inside["INTEGR8S_MONGO_URL"]}
-    for name, values in (
-        ("integr8s", inside),
-        ("integr8s-gateway", gateway),
-        ("integr8s-kafka", kafka),
-        ("integr8s-mongo", mongo),
-    ):
-        command.manifest(
-            apiVersion="v1",
-            kind="Secret",
-            metadata={"name": name, "namespace": NAMESPACE},
-            stringData=values,
-        )

@@ -17,7 +17,8 @@ import yaml
 
 from shared.events.timers import timer
 from tests.builders import TRACEPARENT
-from tests.cluster.installation import NAMESPACE, Installation
+from tests.cluster.installation import Installation
+from tests.cluster.installing import NAMESPACE
 from tests.engines import paths
 from tests.ledger import now, until
 

@@ -10,7 +10,8 @@ import pytest
 
 from shared.runtime.evidence import Fault
 from tests.cluster import faults
-from tests.cluster.installation import NAMESPACE, Installation
+from tests.cluster.installation import Installation
+from tests.cluster.installing import NAMESPACE
 from tests.engines import catalogue, process
 from tests.engines.engine import Engine
 from tests.ledger import ends_of, now, pause, submit_surely

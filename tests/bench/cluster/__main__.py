@@ -29,7 +29,8 @@ from tests.bench.cluster.sightings import PodWatch
 from tests.bench.cluster.sizes import FULL, QUICK, Sizes
 from tests.bench.figures import Figure
 from tests.bench.phases import Measured
-from tests.cluster.installation import NAMESPACE, Kubectl, uninstall
+from tests.cluster.installing import NAMESPACE, uninstall
+from tests.cluster.kubectl import Kubectl
 from tests.engines import catalogue, lifecycle
 from tests.engines.addons import cluster as addons
 from tests.engines.engine import Engine, EngineError

@@ -23,7 +23,7 @@ from shared.domain.runtimes import LANGUAGES, Offer
 from shared.ports.cluster import Limits, Pod, PodPhase, PodSpec, Runtime
 from tests.bench.client import HELLO
 from tests.bench.cluster.sightings import PodWatch, Sighting
-from tests.cluster.installation import Kubectl
+from tests.cluster.kubectl import Kubectl
 from tests.ledger import pause
 
 NAMESPACE: Final = "integr8s-bench"

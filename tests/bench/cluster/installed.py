@@ -1,12 +1,15 @@
 """An installation for the time of the benchmark, in one profile or another."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from tests.cluster.installation import NAMESPACE, OVERLAY, Installation, Kubectl, install, uninstall
+from tests.cluster.installation import Installation, install
+from tests.cluster.installing import NAMESPACE, OVERLAY, uninstall
+from tests.cluster.kubectl import Kubectl
 from tests.cluster.reset import reset
 
 WARM: Final = ("coordinate", "launch-pod", "monitor-pods", "persist-result", "relay-events")
@@ -22,7 +25,7 @@ async def installed(command: Kubectl) -> AsyncIterator[Installation]:
     installation: Installation | None = None
     try:
         await to_its_end(lambda: uninstall(command))
-        installation = await to_its_end(install)
+        installation = await to_its_end(lambda: install(os.environ))  # noqa: TID251 - what the engines were started with
         await installation.sign_in()
         yield installation
     finally:

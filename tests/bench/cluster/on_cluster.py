@@ -18,7 +18,8 @@ from tests.bench.cluster.tail import RESULT, Tail
 from tests.bench.cluster.timeline import Run
 from tests.bench.figures import Figure, Sample
 from tests.bench.phases import Measured
-from tests.cluster.installation import NAMESPACE, SLOTS, Installation
+from tests.cluster.installation import SLOTS, Installation
+from tests.cluster.installing import NAMESPACE
 from tests.ledger import until
 
 _WARMING = 3
