@@ -54,11 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up() -> int:
-    missing = doctor.lacks(_ENGINES) + function.lacks() + executors.lacks()
-    if missing:
-        raise EngineError(
-            "\n".join(["missing on this machine:", *(f"  - {one}" for one in missing)])
-        )
+    doctor.refuse(doctor.lacks(_ENGINES) + function.lacks() + executors.lacks())
     engines = catalogue.with_needs(_ENGINES)
     lifecycle.start_all(engines)
     say("images: building and importing what is new")

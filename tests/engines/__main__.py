@@ -104,10 +104,9 @@ def _run(given: argparse.Namespace) -> int:
             say(f"{engine.name}: yours, by {variable}")
     missing = doctor.lacks([one.name for one in engines if lifecycle.given_by(one) is None])
     if missing and not os.environ.get(_REQUIRE):  # noqa: TID251 - a test runner has no settings
-        say(f"SKIPPED: {shlex.join(given.program)}\n{_list_of(missing)}")
+        say(f"SKIPPED: {shlex.join(given.program)}\n{doctor.listed(missing)}")
         return 0
-    if missing:
-        raise EngineError(_list_of(missing))
+    doctor.refuse(missing)
     with lifecycle.running(engines) as settings:
         return _run_program(given.program, settings)
 
@@ -172,8 +171,7 @@ def _chosen(given: argparse.Namespace) -> list[Engine]:
 
 
 def _refuse_gaps(given: argparse.Namespace) -> None:
-    if missing := doctor.lacks(given.names or catalogue.NAMES):
-        raise EngineError(_list_of(missing))
+    doctor.refuse(doctor.lacks(given.names or catalogue.NAMES))
 
 
 def _run_program(command: Sequence[str], settings: Mapping[str, str]) -> int:
@@ -230,13 +228,6 @@ def _address_of(engine: Engine) -> str:
     first = next(iter(engine.environment().values()), "-")
     address = urlsplit(first)
     return first.replace(f"{address.netloc.rpartition('@')[0]}@", "") if "@" in first else first
-
-
-# ------------------------------------------------------------------------------------------- words
-
-
-def _list_of(missing: Sequence[str]) -> str:
-    return "\n".join(["missing on this machine:", *(f"  - {line}" for line in missing)])
 
 
 if __name__ == "__main__":

@@ -27,6 +27,21 @@ def lacks(names: Sequence[str]) -> list[str]:
     return list(lines)
 
 
+def refuse(missing: Sequence[str]) -> None:
+    """Go on only where nothing is missing.
+
+    Raises:
+        EngineError: Something is; all of it, a line each.
+    """
+    if missing:
+        raise EngineError(listed(missing))
+
+
+def listed(missing: Sequence[str]) -> str:
+    """Return what is missing as a person reads it."""
+    return "\n".join(["missing on this machine:", *(f"  - {line}" for line in missing)])
+
+
 def program(name: str) -> str | None:
     """Return the path of a program, looked for where administrators' programs are as well."""
     return shutil.which(name, path=search_path())
