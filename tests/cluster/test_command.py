@@ -33,10 +33,9 @@ def _kubectl(settings: Mapping[str, str], *words: str) -> str:
     """Return what the command prints that a shell with these settings finds."""
     program = shutil.which("kubectl", path=settings["PATH"])
     assert program is not None
-    kubeconfig = {"KUBECONFIG": settings["KUBECONFIG"]}
-    done = subprocess.run(
-        [program, *words], env=kubeconfig, capture_output=True, text=True, check=True, timeout=30
-    )
+    # Not by an environment of its own: without a home kubectl makes its cache where it stands.
+    command = [program, "--kubeconfig", settings["KUBECONFIG"], *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     return done.stdout
 
 
