@@ -9,8 +9,7 @@ crash leaves behind is found by `sweep`.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -28,6 +27,8 @@ _LEFT_BEHIND = timedelta(seconds=10)
 _CLEAR_EVERY = timedelta(milliseconds=50)
 _LOOK_AFTER = timedelta(seconds=1)
 """A store that was away does what it was told before it answers whoever asks later."""
+_UNANSWERED = (TemporaryError, asyncio.CancelledError)
+"""How a write ends whose answer is not known: it may have been done."""
 _PAGE = 200
 
 
@@ -247,8 +248,11 @@ class OutboxDocuments:
         self, key: str, document: Mapping[str, Any], *, emit: Sequence[Event] = ()
     ) -> Document:
         """Store a new document; its events go out."""
-        with self._in_doubt(key, emit):
+        try:
             stored = await self._inner.insert(key, document, emit=emit)
+        except _UNANSWERED:
+            self._doubt(key, emit)
+            raise
         if emit and not self._inner.emits_directly:
             self._outbox.written(self._name, key, emit)
         return stored
@@ -267,18 +271,16 @@ class OutboxDocuments:
         emit: Sequence[Event] = (),
     ) -> Document | None:
         """Change the document; its events go out if it was changed."""
-        with self._in_doubt(key, emit):
+        try:
             changed = await self._inner.change(key, when=when, set=set, unset=unset, emit=emit)
+        except _UNANSWERED:
+            self._doubt(key, emit)
+            raise
         if emit and changed is not None and not self._inner.emits_directly:
             self._outbox.written(self._name, key, emit)
         return changed
 
-    @contextmanager
-    def _in_doubt(self, key: str, emit: Sequence[Event]) -> Iterator[None]:
-        """Have the outbox look after a write that ends without an answer, or is cut off."""
-        try:
-            yield
-        except (TemporaryError, asyncio.CancelledError):
-            if emit and not self._inner.emits_directly:
-                self._outbox.doubted(self._name, key)
-            raise
+    def _doubt(self, key: str, emit: Sequence[Event]) -> None:
+        """Have the outbox look after a write that may have been done."""
+        if emit and not self._inner.emits_directly:
+            self._outbox.doubted(self._name, key)

@@ -6,7 +6,7 @@ import json
 import shlex
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -81,10 +81,7 @@ integr8s runs, and every function sleeps. In a shell:
 
 
 def _env() -> int:
-    engines = catalogue.with_needs(_ENGINES)
-    found = lifecycle.settings_of(engines)
-    if "KUBECONFIG" not in found:
-        raise EngineError("no cluster runs on this machine: ./taskw cluster up")
+    found = _ways_to(_ENGINES)
     command = Kubectl(found["KUBECONFIG"])
     if not installing.is_installed(command):
         raise EngineError("nothing is installed on the cluster: ./taskw cluster up")
@@ -110,6 +107,18 @@ def _env() -> int:
     return 0
 
 
+def _ways_to(names: Sequence[str]) -> dict[str, str]:
+    """Return the settings by which engines are reached, the cluster's among them.
+
+    Raises:
+        EngineError: No cluster runs.
+    """
+    found = lifecycle.settings_of(catalogue.with_needs(names))
+    if "KUBECONFIG" not in found:
+        raise EngineError("no cluster runs on this machine: ./taskw cluster up")
+    return found
+
+
 def _key(command: Kubectl, there: Route) -> str:
     """Return the API key of an earlier call, or a new one where that is not known any more."""
     file = paths.STATE / "cluster" / "api-key"
@@ -133,10 +142,7 @@ def _resolves(host: str) -> bool:
 
 
 def _remove() -> int:
-    found = lifecycle.settings_of(catalogue.with_needs(["kubernetes"]))
-    if "KUBECONFIG" not in found:
-        raise EngineError("no cluster runs on this machine: ./taskw cluster up, then remove")
-    installing.uninstall(Kubectl(found["KUBECONFIG"]))
+    installing.uninstall(Kubectl(_ways_to(["kubernetes"])["KUBECONFIG"]))
     return 0
 
 

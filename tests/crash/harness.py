@@ -1,7 +1,6 @@
 """A system that is killed and started again on one data directory, and what its clients know."""
 
 import asyncio
-import hashlib
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.adapters.sandbox import groups
 from shared.runtime.evidence import Caps, Evidence, gather
 from shared.runtime.functions import SLUGS, load
 from shared.runtime.invariants import check_all
@@ -142,12 +142,12 @@ class Machine(Ledger):
 
     def groups(self) -> list[str]:
         """Return the control groups of this data directory, those of all its processes."""
-        digest = hashlib.sha256(os.fsencode(self.data_dir.resolve())).hexdigest()[:12]
+        ours = groups.name_of(self.data_dir)
         return [
             os.path.join(folder, name)  # noqa: PTH118 - as os.walk says it
             for folder, names, _ in os.walk("/sys/fs/cgroup")
             for name in names
-            if name == f"integr8s-{digest}"
+            if name == ours
         ]
 
     async def until_no_process(self, *, seconds: float = 3) -> None:

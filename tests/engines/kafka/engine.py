@@ -143,8 +143,7 @@ class Kafka:
         from kafka.admin import KafkaAdminClient  # noqa: PLC0415
 
         # The client tries for seconds, and leaves the socket of each refusal to the collector.
-        host, _, port = self._address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=_ANSWER_MS / 1_000).close()
+        socket.create_connection(("127.0.0.1", self._port), timeout=_ANSWER_MS / 1_000).close()
         client: Any = KafkaAdminClient(
             bootstrap_servers=self._address,
             bootstrap_timeout_ms=_ANSWER_MS,
