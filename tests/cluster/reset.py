@@ -11,6 +11,7 @@ from kafka.errors import (
 )
 from pymongo import MongoClient
 
+from shared.adapters.kafka.options import KafkaOptions
 from shared.events.topics import Topic
 from shared.runtime.functions import SLUGS
 from shared.runtime.settings import Settings
@@ -28,7 +29,7 @@ async def reset(settings: Settings) -> None:
     assert settings.mongo_url is not None
     with MongoClient[dict[str, object]](settings.mongo_url.get_secret_value()) as mongo:
         mongo.drop_database(settings.mongo_database)
-    admin = KafkaAdminClient(bootstrap_servers=settings.kafka_servers.split(","))
+    admin = KafkaAdminClient(**KafkaOptions(tuple(settings.kafka_servers.split(","))).client())
     try:
         for slug in SLUGS:
             await _delete_group(admin, slug)

@@ -49,7 +49,7 @@ async def remove_topics(options: KafkaOptions) -> None:
     """Remove everything that was made under the options' prefix."""
 
     def remove() -> None:
-        client = KafkaAdminClient(bootstrap_servers=list(options.servers))
+        client = KafkaAdminClient(**options.client())
         try:
             ours = [name for name in client.list_topics() if name.startswith(options.prefix)]
             if ours:

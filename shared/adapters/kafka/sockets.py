@@ -1,8 +1,11 @@
 """Sockets that are closed when nobody answers; the driver's own stay open until they are collected.
 
 A process that waits for a broker tries about once a second, and would run out of them in an hour.
+The driver also forgets a socket that it still had something to write to when its client was closed.
+Such a one is closed when it is collected, at most a few for each client that there was.
 """
 
+import socket
 import ssl
 from typing import Any
 
@@ -12,10 +15,26 @@ CLOSING = "closing://"
 """To be told to a client as its way out, where others have a proxy."""
 
 
+class _PlainSocket(socket.socket):
+    """Closes with its last reference, and without the warning that others give."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class ClosingSocket(KafkaNetSocket):
     """Goes straight to the broker."""
 
     SCHEMES = ("closing",)
+
+    def socket(
+        self,
+        family: int = socket.AF_UNSPEC,
+        sock_type: int = socket.SOCK_STREAM,
+        proto: int = socket.IPPROTO_TCP,
+    ) -> socket.socket:
+        """Return a socket that may be forgotten."""
+        return _PlainSocket(family, sock_type, proto)
 
     async def sock_connect(
         self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None
@@ -31,7 +50,10 @@ class ClosingSocket(KafkaNetSocket):
 
 
 class ClosingTlsSocket(ssl.SSLSocket):
-    """Closes when the broker is not whom we trust, or speaks no TLS."""
+    """Closes when the broker is not whom we trust, or speaks no TLS; or when forgotten."""
+
+    def __del__(self) -> None:
+        self.close()
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as its base has it
         """Agree on keys, or close."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from shared.adapters.kafka.options import KafkaOptions
 from shared.events.codec.kafka import header
 from shared.events.topics import Topic
 
@@ -106,7 +107,7 @@ class Tail:
     def _read(self) -> None:
         try:
             consumer = KafkaConsumer(
-                bootstrap_servers=self._servers.split(","),
+                **KafkaOptions(tuple(self._servers.split(","))).client(),
                 enable_auto_commit=False,
                 metrics_enabled=False,
                 max_poll_records=2000,

@@ -19,7 +19,6 @@ _PODS_ADDRESS = "10.244.0.1"
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _ANSWER_MS = 2_000
-_RETRY_MS = 100
 _JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Little memory and a quick start, for which the peak rate of a long run is given up."""
 
@@ -142,14 +141,15 @@ class Kafka:
         # Here, so that the list of what is missing can be asked for where this is missing.
         from kafka.admin import KafkaAdminClient  # noqa: PLC0415
 
-        # The client tries for seconds, and leaves the socket of each refusal to the collector.
+        from shared.adapters.kafka.options import KafkaOptions  # noqa: PLC0415
+
+        # The client tries for seconds, and where that was in vain its thread goes on.
         socket.create_connection(("127.0.0.1", self._port), timeout=_ANSWER_MS / 1_000).close()
         client: Any = KafkaAdminClient(
-            bootstrap_servers=self._address,
+            # Which brokers are fenced, only newer ones tell.
+            **KafkaOptions((self._address,)).client() | {"api_version": None},
             bootstrap_timeout_ms=_ANSWER_MS,
             request_timeout_ms=_ANSWER_MS,
-            # By itself it waits longer after each refused connection, up to half a minute.
-            reconnect_backoff_max_ms=_RETRY_MS,
         )
         try:
             if not client.describe_cluster()["brokers"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
+from shared.adapters.kafka.options import KafkaOptions
 from tests.engines import paths, process
 from tests.engines.kafka.engine import Kafka
 
@@ -53,7 +54,7 @@ class Broker(Kafka):
 
     def add_account(self) -> None:
         """Make the account for both kinds of SCRAM; PLAIN has it from the start."""
-        client = KafkaAdminClient(bootstrap_servers=list(self.servers))
+        client = KafkaAdminClient(**KafkaOptions(self.servers).client())
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             account = UserScramCredentialUpsertion(USER, mechanism, PASSWORD)
             client.alter_user_scram_credentials([account])
@@ -70,11 +71,6 @@ class Broker(Kafka):
     def kill(self) -> None:
         """End it as a power switch would."""
         process.kill(self.name)
-
-    def _topics(self) -> list[str]:
-        # The driver leaves a socket behind wherever nobody answers, of which tests are warned.
-        socket.create_connection(("127.0.0.1", self._port)).close()
-        return super()._topics()
 
     def _prepare(self) -> None:
         super()._prepare()

@@ -63,7 +63,7 @@ async def test_no_join_is_left_half_done(
     monkeypatch.setattr(KafkaOptions, "client", lambda _: look_often)
     monkeypatch.setattr(polling, "_JOINING_MS", 1)
     monkeypatch.setattr(polling, "_POLL_MS", 1)
-    admin = KafkaAdminClient(bootstrap_servers=list(options.servers))
+    admin = KafkaAdminClient(**options.client())
     member = await log.join("g", [FACTS])
     await shared_out(member)
 
@@ -147,7 +147,7 @@ async def expel(options: KafkaOptions) -> None:
     """Remove every member from the group, as Kafka does with those that it did not hear."""
 
     def remove() -> None:
-        client = KafkaAdminClient(bootstrap_servers=list(options.servers))
+        client = KafkaAdminClient(**options.client())
         group = options.name("g")
         members = client.describe_groups([group])[group]["members"]
         client.remove_group_members(group, [MemberToRemove(one["member_id"]) for one in members])
@@ -196,7 +196,7 @@ async def rejoined(options: KafkaOptions, log: KafkaEventLog) -> None:
     """Return once the member is back in its group, without polling it."""
 
     def members() -> int:
-        client = KafkaAdminClient(bootstrap_servers=list(options.servers))
+        client = KafkaAdminClient(**options.client())
         group = client.describe_groups([options.name("g")])[options.name("g")]
         client.close()
         return len(group["members"]) if group["group_state"] == "Stable" else 0

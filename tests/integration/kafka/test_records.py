@@ -80,7 +80,7 @@ async def test_keys_lie_where_other_clients_look_for_them(
     """The partition of a key is Kafka's own choice, so everybody's records of it keep order."""
 
     def say_it_elsewhere() -> None:
-        producer = KafkaProducer(bootstrap_servers=list(options.servers))
+        producer = KafkaProducer(**options.client())
         for number in range(24):
             producer.send(options.name(FACTS), b"1", key=f"k{number}".encode())
         producer.close()
@@ -103,7 +103,7 @@ async def test_a_header_without_a_value_is_read_as_empty(
     place = TopicPartition(FACTS, 0)
 
     def say_it_elsewhere() -> None:
-        producer = KafkaProducer(bootstrap_servers=list(options.servers))
+        producer = KafkaProducer(**options.client())
         producer.send(options.name(FACTS), b"", partition=place.partition, headers=[("a", b"")])
         producer.close()
 
@@ -120,7 +120,7 @@ async def test_a_topic_that_was_not_made_is_named(
     missing = Topic.DEAD_LETTERS
 
     def remove() -> None:
-        client = KafkaAdminClient(bootstrap_servers=list(options.servers))
+        client = KafkaAdminClient(**options.client())
         client.delete_topics([options.name(missing)])
         while options.name(missing) in client.list_topics():
             pass

@@ -43,7 +43,7 @@ async def settings_of(options: KafkaOptions, topic: Topic) -> dict[str, str]:
     """Return the settings of a topic in Kafka."""
 
     def ask() -> dict[str, str]:
-        client = KafkaAdminClient(bootstrap_servers=list(options.servers))
+        client = KafkaAdminClient(**options.client())
         name = options.name(topic)
         found = client.describe_configs(
             [ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all"
@@ -58,7 +58,7 @@ async def set_retention(options: KafkaOptions, topic: Topic, milliseconds: int) 
     """Change a setting behind our back."""
 
     def change() -> None:
-        client = KafkaAdminClient(bootstrap_servers=list(options.servers))
+        client = KafkaAdminClient(**options.client())
         settings = {"retention.ms": str(milliseconds)}
         resource = ConfigResource(ConfigResourceType.TOPIC, options.name(topic), settings)
         client.alter_configs([resource], incremental=True)
