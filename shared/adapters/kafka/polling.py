@@ -23,6 +23,7 @@ from kafka.structs import MemberState
 from shared.adapters.kafka.errors import MOVED, failed
 from shared.adapters.kafka.handover import Commit, Handover
 from shared.adapters.kafka.options import KafkaOptions, milliseconds
+from shared.adapters.kafka.pace import Pace
 from shared.adapters.kafka.records import record_of
 from shared.adapters.kafka.threads import call_back
 from shared.domain.errors import EngineAway, Integr8sError
@@ -36,12 +37,6 @@ _POLL_MS = 250
 end a poll at once, so the long one costs no time, and a member that idles next to no processor; of
 a first share we only know when a poll has ended."""
 _NOTHING_SECONDS = 0.05
-_PACE_SECONDS = 0.02
-_BUSY_PACE_SECONDS = 0.05
-_PACE_SECONDS_EACH = 0.01
-"""Between two polls that find records, by how many the first one found. The first record of a burst
-is read at once; with those that follow, most of the effort is the driver's for each poll, not for
-each record."""
 _RESUME_BELOW = 0.5
 _MAX_RECORDS = 500
 _MAX_POLL_INTERVAL_MS = 60_000
@@ -98,6 +93,7 @@ class PollThread:
         self._commit_beginnings_at = 0.0
         self._held: set[Place] = set()
         """Not fetched, because enough of them waits to be taken."""
+        self._pace = Pace()
 
     # --- the event loop --------------------------------------------------------------------------
 
@@ -203,7 +199,7 @@ class PollThread:
             self._hold_back(consumer)
             self._serve_messages()
             self._commit(consumer)
-            if found and (rest := read_at + _pace(found) - time.monotonic()) > 0:
+            if found and (rest := read_at + self._pace.rest(read_at) - time.monotonic()) > 0:
                 self._serve_messages(wait=rest)
 
     def _has_nothing_to_fetch(self, consumer: KafkaConsumer) -> bool:
@@ -366,12 +362,6 @@ class PollThread:
 
     def _tell(self, future: "asyncio.Future[Any]", result: object) -> None:
         call_back(self._loop, _end, future, result)
-
-
-def _pace(found: Mapping[Place, Sequence[Any]]) -> float:
-    """Return the seconds until more is read: few records are followed up soon, many gather."""
-    count = sum(map(len, found.values()))
-    return min(max(_PACE_SECONDS, count * _PACE_SECONDS_EACH), _BUSY_PACE_SECONDS)
 
 
 def _end(future: "asyncio.Future[Any]", result: object) -> None:
