@@ -105,6 +105,20 @@ def test_warm_profile_keeps_the_way_to_a_result_up(tmp_path: Path) -> None:
     assert awake == {"coordinate", "launch-pod", "monitor-pods", "persist-result", "relay-events"}
 
 
+def test_warm_profile_looks_every_second_only_where_somebody_waits(tmp_path: Path) -> None:
+    """Each look at a busy function is a write in the cluster and a question for each topic."""
+    documents = build(installation(tmp_path, components=["warm"], image="i"))
+
+    looks = scaled(documents, "pollingInterval")
+
+    assert {slug for slug, seconds in looks.items() if seconds == 1} == {
+        "fire-timers",
+        "retry-dead-letters",
+        "submit",
+    }
+    assert set(looks.values()) == {1, 5}
+
+
 def test_large_profile_raises_the_maxima(tmp_path: Path) -> None:
     """And touches nothing else."""
     documents = build(installation(tmp_path, components=["large"], image="i"))
