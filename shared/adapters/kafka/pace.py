@@ -1,16 +1,16 @@
 """How soon after records more is asked for."""
 
 SOON_SECONDS = 0.02
-STEADY_SECONDS = 0.1
+STEADY_SECONDS = 0.25
 SPARE_POLLS = 8
-_REFILL_SECONDS = 0.5
+_REFILL_SECONDS = 1.0
 
 
 class Pace:
     """Lets records gather where they keep coming, and whoever comes now and then pass at once.
 
     Most of the effort of a poll is the driver's, whatever it finds. A member that has read little
-    lately reads on soon, for a while; one that reads all the time does it ten times a second.
+    lately reads on soon, for a while; one that reads all the time does it four times a second.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ def test_a_few_records_are_followed_up_soon() -> None:
 
 
 def test_a_steady_flow_gathers() -> None:
-    """Most of its polls are a tenth of a second apart."""
+    """Most of its polls are a quarter of a second apart."""
     found = rests(Pace(), 200)[SPARE_POLLS:]
 
     assert found.count(STEADY_SECONDS) > 0.7 * len(found)
