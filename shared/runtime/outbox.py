@@ -24,7 +24,9 @@ from shared.ports.event_log import EventLog, NewRecord
 _LOG = logging.getLogger(__name__)
 _LEFT_BEHIND = timedelta(seconds=10)
 """What is older than this was written by a process that did not live to publish it."""
-_CLEAR_EVERY = timedelta(milliseconds=50)
+_CLEAR_EVERY = timedelta(milliseconds=500)
+"""Most documents are written to again meanwhile, and then cleared once for all of it. What a dead
+process has published and not cleared is published twice, which consumers expect."""
 _LOOK_AFTER = timedelta(seconds=1)
 """A store that was away does what it was told before it answers whoever asks later."""
 _UNANSWERED = (TemporaryError, asyncio.CancelledError)
