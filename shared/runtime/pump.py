@@ -29,7 +29,8 @@ from shared.runtime.watermark import Watermark
 _LOG = logging.getLogger(__name__)
 _POLL = timedelta(seconds=30)
 """Longest wait for records; a stop ends it at once."""
-_COMMIT_EVERY = timedelta(milliseconds=250)
+_COMMIT_EVERY = timedelta(seconds=1)
+"""What a crash has handled again, beside what was in hand; a commit costs as much as a poll."""
 _AWAY = timedelta(minutes=5)
 """How long an event waits for an engine that gives no answer. Every other one would fail as well,
 so dead letters would only turn an outage into disorder; but one whose own question is never

@@ -503,7 +503,7 @@ async def test_facts_that_come_together_are_handled_together(world: World) -> No
     spec = replace(SPEC, linger=timedelta(milliseconds=25))
     async with running(world, function(batch=batch, spec=spec)):
         await world.log.append([started("a", n) for n in range(3)] + [started("b")])
-        await world.clock.advance(seconds(1))
+        await world.clock.advance(seconds(2))
         assert await committed(world) == 4
 
     assert sorted(batches) == [["a:0", "a:1", "a:2"], ["b:0"]]
