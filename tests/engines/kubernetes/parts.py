@@ -124,7 +124,7 @@ def start_controllers() -> None:
         f"--root-ca-file={pki / 'ca.crt'}",
         f"--service-account-private-key-file={pki / 'sa.key'}",
         # Tests wait for the autoscaler: by default it looks every 15 s and shrinks after 5 min.
-        "--horizontal-pod-autoscaler-sync-period=2s",
+        "--horizontal-pod-autoscaler-sync-period=5s",
         "--horizontal-pod-autoscaler-downscale-stabilization=10s",
     )
     _start(
