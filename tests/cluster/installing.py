@@ -48,7 +48,7 @@ def value(environment: Mapping[str, str], name: str) -> str:
         AssertionError: There is none.
     """
     found = environment.get(name)
-    assert found, f"{name} is not set: ./taskw test:cluster starts the engines and sets it"
+    assert found, f"{name} is not set: ./taskw test:cluster and bench:cluster set it"
     return found
 
 

@@ -29,7 +29,7 @@ from tests.bench.cluster.sightings import PodWatch
 from tests.bench.cluster.sizes import FULL, QUICK, Sizes
 from tests.bench.figures import Figure
 from tests.bench.phases import Measured
-from tests.cluster.installing import NAMESPACE, uninstall
+from tests.cluster.installing import NAMESPACE, uninstall, value
 from tests.cluster.kubectl import Kubectl
 from tests.engines import catalogue, lifecycle
 from tests.engines.addons import cluster as addons
@@ -124,7 +124,7 @@ class _Run:
 
     @asynccontextmanager
     async def _site(self) -> AsyncIterator[Site]:
-        command = Kubectl(_variable("KUBECONFIG"))
+        command = Kubectl(value(os.environ, "KUBECONFIG"))  # noqa: TID251 - what the engines were started with
         async with installed.installed(command) as world, bare.floor(command) as floor:
             api = ApiServer(credentials.find(command.kubeconfig))
             watch = await PodWatch.open(api, NAMESPACE)
@@ -220,14 +220,8 @@ def _told_by(engines: Sequence[Engine]) -> dict[str, str]:
 
 def _settings() -> Settings:
     for name in _NEEDED:
-        _variable(name)
+        value(os.environ, name)  # noqa: TID251 - likewise
     return Settings.read()
-
-
-def _variable(name: str) -> str:
-    value = os.environ.get(name)  # noqa: TID251 - what the engines of the tests were started with
-    assert value, f"{name} is not set: ./taskw bench:cluster starts the engines and sets it"
-    return value
 
 
 def _arguments() -> argparse.Namespace:
