@@ -199,8 +199,10 @@ class PollThread:
             self._hold_back(consumer)
             self._serve_messages()
             self._commit(consumer)
-            if found and (rest := read_at + self._pace.rest(read_at) - time.monotonic()) > 0:
-                self._serve_messages(wait=rest)
+            if found:
+                pause = self._pace.rest(read_at, sum(map(len, found.values())))
+                if (rest := read_at + pause - time.monotonic()) > 0:
+                    self._serve_messages(wait=rest)
 
     def _has_nothing_to_fetch(self, consumer: KafkaConsumer) -> bool:
         return (

@@ -1,13 +1,27 @@
 """How soon after records more is asked for."""
 
-from shared.adapters.kafka.pace import SOON_SECONDS, SPARE_POLLS, STEADY_SECONDS, Pace
+from shared.adapters.kafka.pace import (
+    BRISK_RECORDS,
+    BRISK_SECONDS,
+    SOON_SECONDS,
+    SPARE_POLLS,
+    STEADY_SECONDS,
+    Pace,
+)
 
 
-def rests(pace: Pace, count: int, *, start: float = 1_000.0, between: float = 0.0) -> list[float]:
+def rests(
+    pace: Pace,
+    count: int,
+    *,
+    start: float = 1_000.0,
+    between: float = 0.0,
+    records: int = 1,
+) -> list[float]:
     """Return the rests after polls that all find something, each as soon as it may be."""
     now, found = start, []
     for _ in range(count):
-        found.append(pace.rest(now))
+        found.append(pace.rest(now, records))
         now += found[-1] + between
     return found
 
@@ -22,6 +36,14 @@ def test_a_steady_flow_gathers() -> None:
     found = rests(Pace(), 200)[SPARE_POLLS:]
 
     assert found.count(STEADY_SECONDS) > 0.7 * len(found)
+
+
+def test_a_strong_flow_waits_less() -> None:
+    """Many wait behind each other there, and each poll finds enough to be worth its effort."""
+    found = rests(Pace(), 200, records=BRISK_RECORDS)[SPARE_POLLS:]
+
+    assert found.count(BRISK_SECONDS) > 0.7 * len(found)
+    assert STEADY_SECONDS not in found
 
 
 def test_what_comes_now_and_then_never_waits() -> None:
