@@ -7,6 +7,7 @@ Such a one is closed when it is collected, at most a few for each client that th
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any
 
 from kafka.net.inet import KafkaNetSocket
@@ -15,11 +16,17 @@ CLOSING = "closing://"
 """To be told to a client as its way out, where others have a proxy."""
 
 
+def _let_go(forgotten: socket.socket) -> None:
+    """Close a socket; one that could never be opened has nothing to close, and says so."""
+    with suppress(AttributeError):
+        forgotten.close()
+
+
 class _PlainSocket(socket.socket):
     """Closes with its last reference, and without the warning that others give."""
 
     def __del__(self) -> None:
-        self.close()
+        _let_go(self)
 
 
 class ClosingSocket(KafkaNetSocket):
@@ -53,7 +60,7 @@ class ClosingTlsSocket(ssl.SSLSocket):
     """Closes when the broker is not whom we trust, or speaks no TLS; or when forgotten."""
 
     def __del__(self) -> None:
-        self.close()
+        _let_go(self)
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as its base has it
         """Agree on keys, or close."""
