@@ -11,10 +11,10 @@ from kafka.errors import (
 )
 from pymongo import MongoClient
 
-from shared.adapters.kafka.options import KafkaOptions
 from shared.events.topics import Topic
 from shared.runtime.functions import SLUGS
 from shared.runtime.settings import Settings
+from shared.runtime.wiring.cluster import kafka_options
 from tests.ledger import pause
 
 _GONE_SECONDS = 30
@@ -29,7 +29,7 @@ async def reset(settings: Settings) -> None:
     assert settings.mongo_url is not None
     with MongoClient[dict[str, object]](settings.mongo_url.get_secret_value()) as mongo:
         mongo.drop_database(settings.mongo_database)
-    admin = KafkaAdminClient(**KafkaOptions(tuple(settings.kafka_servers.split(","))).client())
+    admin = KafkaAdminClient(**kafka_options(settings).client())
     try:
         for slug in SLUGS:
             await _delete_group(admin, slug)

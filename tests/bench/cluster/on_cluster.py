@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from time import perf_counter, time
 from typing import Any
 
@@ -141,17 +141,12 @@ async def pods(site: Site, sizes: Sizes) -> Measured:
     itself, and functions wake that sleep also in the profile `warm`.
     """
     rates: dict[str, list[float]] = {"bare": [], "service": []}
-    first: dict[str, float] = {}
     ends: Counter[str] = Counter()
-    for number in range(-1, sizes.pods_rounds):
-        bare = await site.floor.bare.at_once(SLOTS, sizes.pods_seconds, sizes.pods_ramp)
-        service = await _service_rate(site, sizes, ends)
-        if number < 0:
-            first = {"bare": round(bare * 60, 1), "service": round(service * 60, 1)}
-        else:
-            rates["bare"].append(bare)
-            rates["service"].append(service)
-    ours, theirs = (sum(rates[name]) / len(rates[name]) for name in ("service", "bare"))
+    for _ in range(1 + sizes.pods_rounds):
+        bare = site.floor.bare.at_once(SLOTS, sizes.pods_seconds, sizes.pods_ramp)
+        rates["bare"].append(await bare)
+        rates["service"].append(await _service_rate(site, sizes, ends))
+    ours, theirs = (mean(rates[name][1:]) for name in ("service", "bare"))
     figure = Figure(
         name=f"executions a minute, {SLOTS} at once",
         value=ours / theirs,
@@ -164,7 +159,6 @@ async def pods(site: Site, sizes: Sizes) -> Measured:
     data = {
         "service_per_minute": round(ours * 60, 1),
         "bare_per_minute": round(theirs * 60, 1),
-        "first_per_minute": first,
         "rounds_per_minute": {
             name: [round(one * 60, 1) for one in found] for name, found in rates.items()
         },
