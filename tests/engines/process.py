@@ -28,7 +28,7 @@ _TAIL_LINES = 25
 _TAIL_BYTES = 16_384
 _REPLACED = " (deleted)"
 """What the kernel appends when the program's file was replaced, by a new build for example."""
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: set[int] = set()
 """Those that this very process started; they stay zombies until it asks for their exit status."""
 
 
@@ -258,7 +258,8 @@ def _spawn(name: str, command: Sequence[str], env: Mapping[str, str] | None, cwd
             )
         except OSError as error:
             raise EngineError(f"{name} cannot be started: {error}") from error
-    _children[child.pid] = child
+    _children.add(child.pid)
+    child.returncode = 0  # or Popen complains at our own end about one that is to outlive us
     # Popen returns after the program was loaded, so /proc speaks of the program and not of us. One
     # that has ended since is a zombie, which has a start time but no program any more.
     state, ticks = _stat(child.pid) or ("Z", 0)
@@ -266,8 +267,8 @@ def _spawn(name: str, command: Sequence[str], env: Mapping[str, str] | None, cwd
 
 
 def _is_alive(started: Started) -> bool:
-    if child := _children.get(started.pid):
-        child.poll()  # reaps it
+    if started.pid in _children:
+        _reap(started.pid)
     found = _stat(started.pid)
     return (
         found is not None
@@ -275,6 +276,13 @@ def _is_alive(started: Started) -> bool:
         and found[1] == started.started_ticks
         and _exe(started.pid) == started.exe
     )
+
+
+def _reap(pid: int) -> None:
+    with suppress(ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            return
+    _children.discard(pid)
 
 
 def _stat(pid: int) -> tuple[str, int] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import process
+from tests.engines import paths, process
 from tests.engines.engine import EngineError
 from tests.engines.process import Started
 
@@ -65,6 +65,22 @@ def test_session_is_its_own() -> None:
     started = process.start("one", SLEEP)
 
     assert os.getsid(started.pid) == started.pid
+
+
+def test_nothing_is_said_of_what_goes_on(state: Path) -> None:
+    """It is meant to outlive the command that started it, which is no reason for a warning."""
+    program = "from tests.engines import process; process.start('one', ['sleep', '60'])"
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=paths.ROOT,
+        env={**os.environ, "INTEGR8S_ENGINES_STATE": str(state)},  # noqa: TID251 - passed on to a process
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert process.running("one") is not None
 
 
 def test_stop_is_idempotent() -> None:
