@@ -42,8 +42,12 @@ class Memory:
 
 
 def environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a server: ours, without any setting that it does not name."""
+    """Return the environment of a server: ours, without any setting that it does not name.
+
+    It may keep its bytecode, since in an image all is compiled: what is measured is no compiler.
+    """
     ours = {k: v for k, v in os.environ.items() if not k.startswith("INTEGR8S_")}  # noqa: TID251 - passed on to a process
+    ours.pop("PYTHONDONTWRITEBYTECODE", None)
     return {
         **ours,
         "INTEGR8S_DATA_DIR": str(data_dir),
