@@ -13,5 +13,7 @@ SPEC = FunctionSpec(
         Topic.USER_EVENTS,
     ),
     needs=Needs,
-    concurrency=64,
+    # What is held back for an event of another topic keeps its place meanwhile. With fewer places
+    # than executions under way that other event finds none, and all wait their patience out.
+    concurrency=1_024,
 )
