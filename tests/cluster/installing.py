@@ -17,6 +17,7 @@ _KNATIVE: Final = "services.serving.knative.dev"
 _SCALED: Final = "scaledobjects.keda.sh"
 _MAKERS: Final = (_KNATIVE, _SCALED, "deployments", "jobs")
 """What would make new pods."""
+_CREDENTIALS: Final = "triggerauthentications.keda.sh"
 _NO_FINALIZERS: Final = '{"metadata":{"finalizers":null}}'
 _TRIES: Final = 3
 _GONE_SECONDS: Final = 180
@@ -120,12 +121,14 @@ def uninstall(command: Kubectl) -> None:
         return
     for kind in _MAKERS:
         command("delete", kind, "--all", "-n", NAMESPACE, "--wait=false", "--ignore-not-found")
-    # Nobody is left who lets pods of scripts go. And a pod of the gateway may take ten minutes:
-    # whoever deletes namespaces reads that and looks again after five.
-    executors = ("pods", "-n", NAMESPACE, "-l", "app=integr8s,component=executor", "-o", "name")
-    for pod in command("get", *executors).split():
-        with suppress(AssertionError):  # it went by itself
-            command("patch", pod, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
+    # Nobody is left who lets pods of scripts go, and KEDA was seen to keep its credentials for more
+    # than three minutes. And a pod of the gateway may take ten minutes: whoever deletes namespaces
+    # reads that and looks again after five.
+    command("delete", _CREDENTIALS, "--all", "-n", NAMESPACE, "--wait=false", "--ignore-not-found")
+    for which in (["pods", "-l", "app=integr8s,component=executor"], [_CREDENTIALS]):
+        for held in command("get", *which, "-n", NAMESPACE, "-o", "name").split():
+            with suppress(AssertionError):  # it went by itself
+                command("patch", held, "-n", NAMESPACE, "--type=merge", "-p", _NO_FINALIZERS)
     for _ in range(_TRIES):  # one that is being made is not in the first list
         command("delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=0", "--force")
     command("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=_GONE_SECONDS)

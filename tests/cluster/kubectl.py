@@ -20,16 +20,19 @@ class Kubectl:
         """Run it; return what it prints.
 
         Raises:
-            AssertionError: It failed; with its own words.
+            AssertionError: It failed, with its own words, or took longer.
         """
-        done = subprocess.run(
-            [*self._command, *words],
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
+        try:
+            done = subprocess.run(
+                [*self._command, *words],
+                input=text,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"kubectl {' '.join(words)}: no end in {seconds:g} s") from error
         assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr.strip()}"
         return done.stdout
 

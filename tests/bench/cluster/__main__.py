@@ -43,6 +43,7 @@ _NEEDED = ("INTEGR8S_KAFKA_SERVERS", "INTEGR8S_MONGO_URL", "INTEGR8S_REDIS_URL")
 _KUBERNETES = ("kubernetes", "keda", "knative")
 """Started for the phases that need it: beside the others it would take a quarter of the machine."""
 _INTERRUPTED = 130
+_BROKEN = (AssertionError, Broken, EngineError, OSError, Refused, RuntimeError)
 _EPILOG = f"""\
 phases:
   image    size of the image of all functions
@@ -150,37 +151,45 @@ class _Run:
 
 
 def main() -> int:
-    """Measure; return 1 where a figure that must be reached was missed."""
+    """Measure; return 1 where a figure that must be reached was missed, more where it broke off."""
     chosen = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 200)
     try:
         settings = _settings()
         run = _Run(QUICK if chosen.quick else FULL, set(chosen.phases or PHASES), console, settings)
-        written: dict[str, Any] = {
-            "at": datetime.fromtimestamp(time(), UTC).isoformat(timespec="seconds"),
-            "quick": chosen.quick,
-            "machine": machine.describe(),
-            "engines": run.engines,
-            "load_before": machine.load(),
-        }
-        begun = perf_counter()
+    except _BROKEN as error:
+        return _told(error)
+    written: dict[str, Any] = {
+        "at": datetime.fromtimestamp(time(), UTC).isoformat(timespec="seconds"),
+        "quick": chosen.quick,
+        "machine": machine.describe(),
+        "engines": run.engines,
+        "load_before": machine.load(),
+    }
+    begun, broken = perf_counter(), 0
+    try:
         _measure(run)
-    except (AssertionError, Broken, EngineError, OSError, Refused, RuntimeError) as error:
-        sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", ())]) + "\n")
-        return 2
+    except _BROKEN as error:
+        broken = _told(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.stderr.write("bench: interrupted; what it had started is gone\n")
-        return _INTERRUPTED
-    written |= {
-        "load_after": machine.load(),
-        "seconds": round(perf_counter() - begun, 1),
-        "figures": [figure.as_json() for figure in run.figures],
-        "measured": run.found,
-    }
-    chosen.output.write_text(json.dumps(written, indent=2) + "\n")
-    _show(run, written, console)
-    console.print(f"{written['seconds']} s; everything that was measured is in {chosen.output}")
-    return _verdict(run.figures)
+        broken = _INTERRUPTED
+    if run.found:  # minutes of measuring are not lost with what came after
+        written |= {
+            "load_after": machine.load(),
+            "seconds": round(perf_counter() - begun, 1),
+            "figures": [figure.as_json() for figure in run.figures],
+            "measured": run.found,
+        }
+        chosen.output.write_text(json.dumps(written, indent=2) + "\n")
+        _show(run, written, console)
+        console.print(f"{written['seconds']} s; everything that was measured is in {chosen.output}")
+    return broken or _verdict(run.figures)
+
+
+def _told(error: Exception) -> int:
+    sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", ())]) + "\n")
+    return 2
 
 
 def _measure(run: _Run) -> None:
