@@ -23,7 +23,7 @@ The real engines that the project runs on, started on this machine without conta
   check    ask each of the named engines for an answer
   status   show what runs, where, how large it is and where its log is
   env      print the settings by which clients reach what runs: eval "$(... env)"
-  logs     print the end of the logs
+  logs     print the end of the logs, also of what was stopped
   run      start what does not run, run the command behind -- with the settings of env, and
            stop again what was started for it; its exit code is the command's. Engines of yours
            that INTEGR8S_KAFKA_SERVERS, INTEGR8S_MONGO_URL, INTEGR8S_REDIS_URL or KUBECONFIG name
@@ -138,9 +138,9 @@ def _env(given: argparse.Namespace) -> int:
 
 
 def _logs(given: argparse.Namespace) -> int:
-    names = [name for engine in _chosen(given) for name in lifecycle.processes_of(engine)]
-    for name in names if given.names else process.recorded():
-        say(f"==> {process.log_of(name)} <==\n{process.tail(name)}\n")
+    chosen = map(catalogue.load, given.names) if given.names else catalogue.all_loadable()
+    for log in (log for engine in chosen for log in engine.logs() if log.exists()):
+        say(f"==> {log} <==\n{process.tail(log)}\n")
     return 0
 
 

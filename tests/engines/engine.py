@@ -1,6 +1,7 @@
 """What every engine can do, and how it says that it cannot."""
 
 import sys
+from pathlib import Path
 from typing import Protocol
 
 
@@ -53,6 +54,9 @@ class Engine(Protocol):
         Raises:
             EngineError: Something of it could not be ended.
         """
+
+    def logs(self) -> list[Path]:
+        """Return the files with what it says, also after it was stopped; some may not be there."""
 
     def environment(self) -> dict[str, str]:
         """Return the settings by which its clients reach it, complete once it has been started."""

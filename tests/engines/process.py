@@ -194,12 +194,12 @@ def log_of(name: str) -> Path:
     return paths.STATE / "log" / f"{name}.log"
 
 
-def tail(name: str, lines: int = _TAIL_LINES) -> str:
-    """Return the last lines of a process's log."""
+def tail(log: Path, lines: int = _TAIL_LINES) -> str:
+    """Return the last lines of a log."""
     try:
-        with log_of(name).open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            text = log.read().decode(errors="replace")
+        with log.open("rb") as opened:
+            opened.seek(max(0, opened.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = opened.read().decode(errors="replace")
     except FileNotFoundError:
         return "(no log)"
     return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
@@ -381,4 +381,5 @@ def _asked(probe: Callable[[], object]) -> str | None:
 def _obituary(sentence: str, process: str | None, answer: str) -> str:
     if process is None:
         return f"{sentence}; last answer: {answer}"
-    return f"{sentence}; last answer: {answer}\nEnd of {log_of(process)}:\n{tail(process)}"
+    log = log_of(process)
+    return f"{sentence}; last answer: {answer}\nEnd of {log}:\n{tail(log)}"

@@ -12,6 +12,7 @@ from tests.engines.addons import cluster, golang
 from tests.engines.build_cache import built
 from tests.engines.engine import Engine
 from tests.engines.images.image import Config, write_image, write_layer
+from tests.engines.kubernetes import pod_logs
 from tests.engines.process import wait_ready
 
 _NAME = "eventing"
@@ -102,6 +103,10 @@ class EventingEngine:
         if cluster.is_up():
             # First what the API asks before every change: without an answer it refuses.
             cluster.uninstall(_NAMESPACE, _WEBHOOKS)
+
+    def logs(self) -> list[Path]:
+        """Return those of its pods."""
+        return pod_logs.logs_in(_NAMESPACE)
 
     def environment(self) -> dict[str, str]:
         """Return nothing: whoever reaches the cluster reaches it."""

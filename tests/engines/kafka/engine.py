@@ -58,6 +58,10 @@ class Kafka:
         """End the broker; what it has acknowledged survives even a SIGKILL."""
         process.stop(self.name, grace=_STOP_SECONDS)
 
+    def logs(self) -> list[Path]:
+        """Return its only log."""
+        return [process.log_of(self.name)]
+
     def environment(self) -> dict[str, str]:
         """Return the address for clients on this machine."""
         return {"INTEGR8S_KAFKA_SERVERS": self._address}

@@ -11,6 +11,7 @@ from tests.engines.build_cache import built
 from tests.engines.engine import Engine, EngineError
 from tests.engines.images.image import Config, write_image, write_layer
 from tests.engines.keda.certificates import FILES, ensure_certificates
+from tests.engines.kubernetes import pod_logs
 from tests.engines.process import wait_ready
 
 _NAME = "keda"
@@ -82,6 +83,10 @@ class KedaEngine:
         # deleted waits for the metrics, and every change of a ScaledObject for a refusal.
         first = [f"apiservice/{_API}", "validatingwebhookconfiguration/keda-admission"]
         cluster.uninstall(_NAMESPACE, first)
+
+    def logs(self) -> list[Path]:
+        """Return those of its pods."""
+        return pod_logs.logs_in(_NAMESPACE)
 
     def environment(self) -> dict[str, str]:
         """Return nothing: whoever reaches the cluster reaches KEDA."""

@@ -14,6 +14,7 @@ from tests.engines.addons import cluster, golang
 from tests.engines.build_cache import built
 from tests.engines.engine import Engine, EngineError
 from tests.engines.images.image import Config, import_image, write_image, write_layer
+from tests.engines.kubernetes import pod_logs
 from tests.engines.process import wait_ready
 
 _NAME = "knative"
@@ -110,6 +111,10 @@ class KnativeEngine:
         if cluster.is_up():
             # First what the API asks before every change: without an answer it refuses.
             cluster.uninstall(_NAMESPACE, _WEBHOOKS)
+
+    def logs(self) -> list[Path]:
+        """Return those of its pods."""
+        return pod_logs.logs_in(_NAMESPACE)
 
     def environment(self) -> dict[str, str]:
         """Return nothing: `tests.engines.knative.call` finds the way to a service."""

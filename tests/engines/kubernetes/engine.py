@@ -11,7 +11,7 @@ from tests.engines.build_cache import locked
 from tests.engines.engine import Engine, EngineError, say
 from tests.engines.images import pause
 from tests.engines.images.image import CONTAINERD_SOCKET, ctr, import_image, remove_nameless_images
-from tests.engines.kubernetes import host, leftovers, network, parts
+from tests.engines.kubernetes import host, leftovers, network, parts, pod_logs
 from tests.engines.kubernetes.api import Api
 from tests.engines.kubernetes.certificates import ensure_certificates
 from tests.engines.kubernetes.configuration import CNI_PROGRAMS, write_configuration
@@ -106,6 +106,10 @@ class KubernetesEngine:
             if found := leftovers.found(parts.folder()):
                 raise EngineError(f"the cluster is stopped, but there is still {'; '.join(found)}")
 
+    def logs(self) -> list[Path]:
+        """Return those of its parts; pods have theirs in `pod_logs`."""
+        return [process.log_of(name) for name in parts.PORTS]
+
     def environment(self) -> dict[str, str]:
         """Return where the administrator's kubeconfig is."""
         return {"KUBECONFIG": str(parts.folder() / "kubeconfig")}
@@ -141,6 +145,7 @@ def _start_parts() -> None:
     parts.wait_for_apiserver()
     parts.start_controllers()
     parts.start_dns()
+    pod_logs.start(parts.folder() / "pod-logs")
     parts.start_kubelet()
     parts.start_proxy()
     parts.wait_for_controllers()
@@ -176,6 +181,7 @@ def _stop_parts() -> None:
             say(f"kubernetes: its pods are ended by force, because {reason}")
     for name in ("kubelet", "kube-proxy", "cluster-dns", "kube-apiserver", "etcd", "containerd"):
         process.stop(name)
+    pod_logs.stop()
 
 
 def _delete_pods(api: Api) -> None:

@@ -66,6 +66,10 @@ class Mongo:
         """Ask the server to end and wait for it; it is never killed, see above."""
         process.stop(self.name, grace=_STOP_SECONDS, signals=[signal.SIGTERM])
 
+    def logs(self) -> list[Path]:
+        """Return its only log."""
+        return [process.log_of(self.name)]
+
     def environment(self) -> dict[str, str]:
         """Return the address for clients on this machine."""
         return {"INTEGR8S_MONGO_URL": f"mongodb://{self._address}"}

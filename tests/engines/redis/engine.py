@@ -63,6 +63,10 @@ class Redis:
         """End the server."""
         process.stop(self.name)
 
+    def logs(self) -> list[Path]:
+        """Return its only log."""
+        return [process.log_of(self.name)]
+
     def environment(self) -> dict[str, str]:
         """Return the addresses with the password in them, and the CA of the one with TLS."""
         login = f":{self._password()}@127.0.0.1"

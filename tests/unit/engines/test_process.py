@@ -48,7 +48,7 @@ def ticks_of(pid: int) -> int:
 
 def is_deaf() -> bool:
     """Return whether the stubborn process has begun to ignore SIGTERM."""
-    return "deaf" in process.tail("one")
+    return "deaf" in process.tail(process.log_of("one"))
 
 
 def test_running_process_is_returned_as_it_is() -> None:
