@@ -1,8 +1,10 @@
 """Knative Eventing hands events on as our manifests tell it to: Broker, Trigger, pulse.
 
 The Broker for Kafka is no Go program and cannot be built here, so that of the manifest is given
-another class, which follows the same rules about answers, retries and dead letters. A KafkaSource
-is served by the same missing program: what the API server says of its manifest is all we know.
+another class, which follows the same rules about answers, retries and dead letters. It accepts an
+event only when that has been delivered, or is a dead letter, where the one for Kafka does so once
+it is stored. A KafkaSource is served by the same missing program: what the API server says of its
+manifest is all we know.
 """
 
 import asyncio
@@ -27,6 +29,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 _MANIFEST = paths.ROOT / "knative" / "60-eventing.yaml"
 _POSTER = "/tests/eventing"
 _READY_SECONDS = 120
+_ACCEPTED_SECONDS = 180
+"""By the manifest six tries of the subscriber with 31 s of pauses between them, then as many of the
+sink for dead letters; each may have to start."""
 _PULSE_SECONDS = 120
 """The pulse comes once a minute here; what it wakes has to start."""
 
@@ -71,7 +76,7 @@ async def _post(url: str, event_id: str, body: str) -> int:
         "ce-id": event_id,
         "content-type": "application/json",
     }
-    async with httpx2.AsyncClient(timeout=60) as http:
+    async with httpx2.AsyncClient(timeout=_ACCEPTED_SECONDS) as http:
         return (await http.post(url, headers=headers, content=body)).status_code
 
 
